@@ -1,0 +1,29 @@
+# Third-party packages; the list of Debian packages is scripts/packages.txt.
+find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(absl REQUIRED)
+find_package(gRPC CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
+find_package(OpenSSL 3 REQUIRED)
+find_package(Torch 1.13 REQUIRED)
+if(LATTICED_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+
+find_library(ISAL_LIBRARY isal REQUIRED)
+find_library(HWY_LIBRARY hwy REQUIRED)
+find_library(CIVETWEB_LIBRARY civetweb REQUIRED)
+
+add_library(latticed_isal INTERFACE)
+target_link_libraries(latticed_isal INTERFACE ${ISAL_LIBRARY})
+add_library(latticed_hwy INTERFACE)
+target_link_libraries(latticed_hwy INTERFACE ${HWY_LIBRARY})
+add_library(latticed_civetweb INTERFACE)
+target_link_libraries(latticed_civetweb INTERFACE ${CIVETWEB_LIBRARY})
+
+add_library(latticed_torch INTERFACE)
+target_include_directories(latticed_torch SYSTEM INTERFACE
+  ${TORCH_INCLUDE_DIRS})
+target_link_libraries(latticed_torch INTERFACE ${TORCH_LIBRARIES})
+
+include(check_torch_protobuf)

@@ -57,14 +57,16 @@ enum class Purpose : uint8_t {
 std::array<uint32_t, 4> RandomBlock(const StreamId& stream, uint64_t index,
                                     Purpose purpose, uint32_t block);
 
-// Uniform on (0, 1] with 53 bits, from words 0 and 1 of block 0.
+// Uniform on (0, 1] with 53 bits, from words 0 and 1 of block 0:
+// (floor((w_0 + 2^32 w_1) / 2^11) + 1) / 2^53.
 double Uniform(const StreamId& stream, uint64_t index, Purpose purpose);
 
 // Standard normal deviates, four a block in site order: Box-Muller on the word
 // pairs (0, 1) and (2, 3),
 //   r = sqrt(-2 log u_0), u_0 = (w_0 + 1) / 2^32,  a = 2 pi w_1 / 2^32,
 //   normals r cos a, r sin a,
-// computed in double and rounded to float.
+// computed in double, to within 1e-15 relative, and rounded to float; the same
+// bits on every CPU. At most 4 * 2^24 deviates; a longer `out` aborts.
 void Normals(const StreamId& stream, uint64_t index, Purpose purpose,
              absl::Span<float> out);
 

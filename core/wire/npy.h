@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -12,10 +11,14 @@
 
 namespace latticed {
 
-// Header of an .npy file; the raw array follows. descr: "<f4", "<f8", "<i8",
-// "<u8", "|u1".
-std::string NpyHeader(absl::string_view descr,
-                      absl::Span<const int64_t> shape);
+// Bytes of one element of "<f4", "<f8", "<i8", "<u8" or "|u1", the types known
+// here; 0 for any other.
+int64_t NpyItemBytes(absl::string_view descr);
+
+// Header of an .npy file; the raw array follows. Padded with spaces to a
+// multiple of 64 bytes and at least `bytes_min`.
+std::string NpyHeader(absl::string_view descr, absl::Span<const int64_t> shape,
+                      int64_t bytes_min = 0);
 
 struct NpyArray {
   std::string descr;

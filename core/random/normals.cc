@@ -1,0 +1,118 @@
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+
+#include "core/random/box_muller.h"
+#include "core/random/stream.h"
+
+namespace latticed {
+namespace {
+
+// Blocks computed together, word by word: long enough to vectorise, short
+// enough to stay in registers and first-level cache.
+constexpr int kWidth = 32;
+
+struct Words {
+  uint32_t w[4][kWidth];
+};
+
+// philox.h over kWidth consecutive counters.
+[[gnu::always_inline]] inline void PhiloxMany(
+    const std::array<uint32_t, 4>& counter, std::array<uint32_t, 2> key,
+    Words* out) {
+  auto& w = out->w;
+  for (int i = 0; i < kWidth; ++i) {
+    w[0][i] = counter[0] + static_cast<uint32_t>(i);
+    w[1][i] = counter[1];
+    w[2][i] = counter[2];
+    w[3][i] = counter[3];
+  }
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < kWidth; ++i) {
+      const uint64_t p0 = uint64_t{0xD2511F53} * w[0][i];
+      const uint64_t p1 = uint64_t{0xCD9E8D57} * w[2][i];
+      const uint32_t w0 = static_cast<uint32_t>(p1 >> 32) ^ w[1][i] ^ key[0];
+      const uint32_t w2 = static_cast<uint32_t>(p0 >> 32) ^ w[3][i] ^ key[1];
+      w[0][i] = w0;
+      w[1][i] = static_cast<uint32_t>(p1);
+      w[2][i] = w2;
+      w[3][i] = static_cast<uint32_t>(p0);
+    }
+    key[0] += 0x9E3779B9;
+    key[1] += 0xBB67AE85;
+  }
+}
+
+// 4 kWidth deviates of blocks counter[0], counter[0] + 1, ...
+[[gnu::always_inline]] inline void NormalsOfBlocks(
+    const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key,
+    float* out) {
+  Words words;
+  PhiloxMany(counter, key, &words);
+  float normal[4][kWidth];
+  for (int pair = 0; pair < 4; pair += 2) {
+    for (int i = 0; i < kWidth; ++i) {
+      const double r = BoxMullerRadius(words.w[pair][i]);
+      const SineCosine a = BoxMullerAngle(words.w[pair + 1][i]);
+      normal[pair][i] = static_cast<float>(r * a.cosine);
+      normal[pair + 1][i] = static_cast<float>(r * a.sine);
+    }
+  }
+  for (int i = 0; i < kWidth; ++i) {
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = normal[j][i];
+  }
+}
+
+using Kernel = void (*)(const std::array<uint32_t, 4>&,
+                        const std::array<uint32_t, 2>&, float*);
+
+void Portable(const std::array<uint32_t, 4>& counter,
+              const std::array<uint32_t, 2>& key, float* out) {
+  NormalsOfBlocks(counter, key, out);
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] void Avx2(const std::array<uint32_t, 4>& counter,
+                                  const std::array<uint32_t, 2>& key,
+                                  float* out) {
+  NormalsOfBlocks(counter, key, out);
+}
+#endif
+
+Kernel Choose() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) return Avx2;
+#endif
+  return Portable;
+}
+
+}  // namespace
+
+void Normals(const StreamId& stream, uint64_t index, Purpose purpose,
+             absl::Span<float> out) {
+  static const Kernel kernel = Choose();
+  constexpr size_t kTogether = 4 * kWidth;
+  if (out.size() > size_t{4} << 24) {
+    std::fprintf(stderr, "%zu normals of one sample; there are 4 * 2^24\n",
+                 out.size());
+    std::abort();
+  }
+  std::array<uint32_t, 4> counter = {
+      static_cast<uint32_t>(purpose) << 24, static_cast<uint32_t>(index),
+      static_cast<uint32_t>(index >> 32), stream.high};
+  const std::array<uint32_t, 2> key = {static_cast<uint32_t>(stream.low),
+                                       static_cast<uint32_t>(stream.low >> 32)};
+  size_t done = 0;
+  for (; done + kTogether <= out.size(); done += kTogether) {
+    kernel(counter, key, out.data() + done);
+    counter[0] += kWidth;
+  }
+  if (done < out.size()) {
+    // The lanes beyond the end are computed and dropped.
+    std::array<float, kTogether> rest;
+    kernel(counter, key, rest.data());
+    for (size_t i = 0; done + i < out.size(); ++i) out[done + i] = rest[i];
+  }
+}
+
+}  // namespace latticed

@@ -2,7 +2,8 @@
 //
 // Everything is computed relative to the largest log weight, so nothing
 // overflows. Non-finite log weights (NaN, +inf) are counted and left out; -inf
-// is weight zero. Functions are pure; classes are thread-compatible.
+// is weight zero. An error that cannot be known (fewer than two draws) is
+// infinite. Functions are pure; classes are thread-compatible.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +27,7 @@ class WeightSums {
   uint64_t draws() const { return draws_; }  // finite ones
   uint64_t non_finite() const { return non_finite_; }
   double log_w_max() const { return log_w_max_; }
-  double sum_w() const { return sum_w_; }    // of exp(log w - log_w_max)
+  double sum_w() const { return sum_w_; }  // of exp(log w - log_w_max)
   double sum_w2() const { return sum_w2_; }
   // Effective sample size per draw, (sum w)^2 / (n sum w^2) in [0, 1]; 0 for
   // no draws.
@@ -43,9 +44,9 @@ class WeightSums {
 // Delete-one-block jackknife over 64 blocks (fewer for fewer draws).
 Estimate Ess(absl::Span<const double> log_w);
 // Mean acceptance of independence Metropolis at equilibrium: the exact double
-// sum over pairs E_{i~p, j~q} min(1, w_j/w_i) by sorting, O(n log n).
+// sum over pairs i != j, E_{i~p, j~q} min(1, w_j/w_i), by sorting, O(n log n).
 Estimate Acceptance(absl::Span<const double> log_w);
-// Var(log w); divide by V for the headline number.
+// Var(log w); divide by V for the headline number. Infinite if a weight is 0.
 Estimate LogWeightVariance(absl::Span<const double> log_w);
 // log Z = log E_q[w].
 Estimate LogZ(absl::Span<const double> log_w);

@@ -12,7 +12,7 @@ struct Walk {
   std::vector<int64_t> index;  // proposal the chain sits on; -1: its start
   double log_w = 0;            // log weight of the configuration it ends on
   int64_t accepted = 0;
-  int64_t non_finite = 0;      // weights NaN or +inf, all rejected
+  int64_t non_finite = 0;  // weights NaN or +inf, all rejected
 };
 
 // A(i -> j) = min(1, w_j / w_i): moves to proposal j when

@@ -22,7 +22,7 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr uint64_t kHeaderBytesMax = uint64_t{1} << 20;
 constexpr uint64_t kFileBytesMax = uint64_t{1} << 30;
-constexpr int kTensorsMax = 4096;
+constexpr size_t kTensorsMax = 4096;
 constexpr int kDimensionsMax = 8;
 constexpr size_t kNameBytesMax = 256;
 constexpr size_t kLengthBytes = 8;
@@ -132,16 +132,16 @@ absl::StatusOr<std::vector<Entry>> ParseHeader(absl::string_view json,
   const auto parsed = google::protobuf::util::JsonStringToMessage(
       google::protobuf::StringPiece(json.data(), json.size()), &header);
   if (!parsed.ok()) return Damaged("its header is no JSON object");
-  if (header.fields_size() > kTensorsMax + 1) {
-    return Damaged("it names ", header.fields_size(), " tensors, at most ",
-                   kTensorsMax, " are allowed");
-  }
   std::vector<Entry> entries;
   for (const auto& [name, value] : header.fields()) {
     if (name == kMetadata) continue;
     absl::StatusOr<Entry> entry = ParseEntry(name, value, buffer_bytes);
     if (!entry.ok()) return entry.status();
     entries.push_back(*std::move(entry));
+  }
+  if (entries.size() > kTensorsMax) {
+    return Damaged("it names ", entries.size(), " tensors, at most ",
+                   kTensorsMax, " are allowed");
   }
   if (entries.empty()) return Damaged("it holds no tensors");
   std::sort(entries.begin(), entries.end(),

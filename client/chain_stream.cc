@@ -1,0 +1,166 @@
+#include "client/chain_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/errors.h"
+
+namespace latticed {
+
+ChainStream::ChainStream(std::shared_ptr<const Session> session,
+                         const v1::RunChainRequest& request)
+    : session_(std::move(session)),
+      request_(request),
+      retry_(session_->NewRetry()),
+      token_(request.token()) {}
+
+void ChainStream::Open() {
+  v1::RunChainRequest request = request_;
+  request.set_steps(request_.steps() - steps_);
+  if (!token_.empty()) {
+    request.set_token(token_);
+  } else if (begun_) {
+    // Broken between the header and the first block: begin the same chain.
+    request.mutable_chain()->mutable_model()->set_digest(
+        header_.provenance().digest());
+    request.mutable_chain()->mutable_stream()->set_id(
+        header_.provenance().stream_id());
+  }
+  has_header_ = false;
+  call_ = std::make_unique<StreamCall<v1::RunChainResponse>>(
+      [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
+          void* tag) {
+        return session_->chain->AsyncRunChain(context, request, queue, tag);
+      },
+      session_->options.silence_max, session_->options.cancelled);
+}
+
+absl::StatusOr<bool> ChainStream::Next(ChainSteps* block) {
+  while (!done_) {
+    if (call_ == nullptr) Open();
+    v1::RunChainResponse message;
+    absl::Status error;
+    if (call_->Read(&message)) {
+      absl::StatusOr<bool> filled = Take(message, block);
+      if (filled.ok()) {
+        if (*filled) return true;
+        continue;
+      }
+      error = filled.status();
+    } else {
+      error = call_->Finish();
+      if (begun_ && steps_ == request_.steps()) {
+        done_ = true;
+        break;
+      }
+      if (error.ok()) {
+        error = absl::InternalError(
+            absl::StrCat("the server ended the chain after ", steps_, " of ",
+                         request_.steps(), " steps"));
+      }
+    }
+    call_.reset();
+    if (absl::Status s = retry_.Wait(error); !s.ok()) {
+      done_ = true;
+      if (steps_ > 0) {
+        s = WithMessage(
+            s, absl::StrCat(s.message(), "; ", steps_, " of ", request_.steps(),
+                            " steps had arrived"));
+      }
+      return session_->Explain(s);
+    }
+    if (begun_) ++resumes_;
+  }
+  return false;
+}
+
+absl::StatusOr<bool> ChainStream::Take(const v1::RunChainResponse& message,
+                                       ChainSteps* block) {
+  switch (message.kind_case()) {
+    case v1::RunChainResponse::kHeader:
+      if (absl::Status s = TakeHeader(message.header()); !s.ok()) return s;
+      return false;
+    case v1::RunChainResponse::kSummary:
+      summary_ = message.summary();
+      return false;
+    case v1::RunChainResponse::kBlock:
+      if (absl::Status s = TakeBlock(message.block(), block); !s.ok()) return s;
+      return true;
+    default:
+      return false;
+  }
+}
+
+absl::Status ChainStream::TakeHeader(const v1::ChainHeader& header) {
+  if (!begun_) {
+    header_ = header;
+    begun_ = true;
+  } else {
+    const v1::Provenance& was = header_.provenance();
+    const v1::Provenance& is = header.provenance();
+    if (is.digest() != was.digest() || is.stream_id() != was.stream_id() ||
+        header.thinning() != header_.thinning() ||
+        header.first_step() != header_.first_step() + steps_) {
+      return absl::FailedPreconditionError(
+          "the server continued another chain than the token's");
+    }
+    if (is.numerics_mode() != was.numerics_mode()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the server that continues computes in mode '", is.numerics_mode(),
+          "', the chain so far in '", was.numerics_mode(), "'"));
+    }
+  }
+  // A token keeps the content the chain was started with, which only the
+  // payload shows.
+  shape_ = MakeShape(header.provenance().lattice(), request_.chain().content());
+  has_header_ = true;
+  retry_.Answered();
+  return absl::OkStatus();
+}
+
+absl::Status ChainStream::TakeBlock(const v1::ChainBlock& message,
+                                    ChainSteps* block) {
+  if (!has_header_) {
+    return absl::InternalError("the server sent a block before its header");
+  }
+  const uint64_t expected = header_.first_step() + steps_;
+  if (message.first_step() != expected || message.steps() == 0 ||
+      message.steps() > request_.steps() - steps_) {
+    return absl::InternalError(
+        absl::StrCat("the server sent steps ", message.first_step(), " + ",
+                     message.steps(), " where ", expected, " comes next and ",
+                     request_.steps() - steps_, " are left"));
+  }
+  if (message.token().empty()) {
+    return absl::InternalError("the server sent a block without its token");
+  }
+  BlockShape shape = shape_;
+  if (request_.has_token() && message.index_size() > 0) {
+    shape.content.phi = !message.phi().empty();
+    shape.content.log_q = !message.log_q().empty();
+    shape.content.action = !message.action().empty();
+  }
+  if (absl::Status s = Decode(message, shape, header_.thinning(), block);
+      !s.ok()) {
+    // Damaged on its way: the same steps can be had again.
+    if (absl::IsDataLoss(s) &&
+        ++damaged_ < session_->options.retry.damaged_max) {
+      return absl::UnavailableError(s.message());
+    }
+    return s;
+  }
+  damaged_ = 0;
+  token_ = block->token;
+  steps_ += block->steps;
+  accepted_ += block->accepted;
+  non_finite_ += block->non_finite;
+  for (uint8_t moved : block->accept) {
+    run_ = moved ? 0 : run_ + 1;
+    longest_run_ = std::max(longest_run_, run_);
+  }
+  retry_.Progress();
+  return absl::OkStatus();
+}
+
+}  // namespace latticed

@@ -1,0 +1,70 @@
+// A Markov chain that survives broken connections.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "client/block.h"
+#include "client/call.h"
+#include "client/retry.h"
+#include "client/session.h"
+#include "latticed/v1/chain.pb.h"
+
+namespace latticed {
+
+// Every step arrives once, in order; after a break the chain goes on from the
+// last token received. Not thread-safe.
+class ChainStream {
+ public:
+  ChainStream(std::shared_ptr<const Session> session,
+              const v1::RunChainRequest& request);
+
+  // False at the end; *block is then untouched. An error ends the stream:
+  // what was returned before it stays valid, and token() continues after it.
+  absl::StatusOr<bool> Next(ChainSteps* block);
+
+  // Valid once Next has returned true.
+  const v1::ChainHeader& header() const { return header_; }
+  // Continues after the last block returned; before the first one, where the
+  // request began (empty for a new chain).
+  const std::string& token() const { return token_; }
+  uint64_t steps() const { return steps_; }  // returned by this stream
+  uint64_t accepted() const { return accepted_; }
+  uint64_t non_finite() const { return non_finite_; }
+  // Of the steps of this stream.
+  uint64_t longest_rejection_run() const { return longest_run_; }
+  // Of the whole chain, token's past included; unset until Next returns false.
+  const v1::ChainSummary& summary() const { return summary_; }
+  int resumes() const { return resumes_; }
+
+ private:
+  void Open();
+  // True: *block was filled.
+  absl::StatusOr<bool> Take(const v1::RunChainResponse& message,
+                            ChainSteps* block);
+  absl::Status TakeHeader(const v1::ChainHeader& header);
+  absl::Status TakeBlock(const v1::ChainBlock& message, ChainSteps* block);
+
+  std::shared_ptr<const Session> session_;
+  const v1::RunChainRequest request_;
+  Retry retry_;
+  std::unique_ptr<StreamCall<v1::RunChainResponse>> call_;
+  bool has_header_ = false;  // of this call
+  bool begun_ = false;       // header_ is set
+  bool done_ = false;
+  BlockShape shape_;
+  v1::ChainHeader header_;
+  v1::ChainSummary summary_;
+  std::string token_;
+  uint64_t steps_ = 0;
+  uint64_t accepted_ = 0;
+  uint64_t non_finite_ = 0;
+  uint64_t run_ = 0;
+  uint64_t longest_run_ = 0;
+  int resumes_ = 0;
+  int damaged_ = 0;  // in a row
+};
+
+}  // namespace latticed

@@ -1,0 +1,154 @@
+#include "client/client.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "client/errors.h"
+#include "core/wire/crc32c.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+
+namespace latticed {
+namespace {
+
+// Every whole message of the server stays under 4 MiB; twice that leaves room
+// for newer servers.
+constexpr int kReceiveBytesMax = 8 << 20;
+
+absl::Status CheckTarget(const std::string& target) {
+  if (absl::StrContains(target, "://") || absl::StartsWith(target, "unix:")) {
+    return absl::OkStatus();
+  }
+  const size_t colon = target.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 ||
+      !absl::SimpleAtoi(target.substr(colon + 1), &port) || port < 1 ||
+      port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("server address '", target,
+                     "' is not HOST:PORT with a port of 1..65535; the default "
+                     "is 127.0.0.1:7410"));
+  }
+  return absl::OkStatus();
+}
+
+// One request, one reply, repeated while the failure is transient.
+template <typename Request, typename Response, typename Method>
+absl::StatusOr<Response> Unary(const Session& session, Method method,
+                               const Request& request) {
+  Retry retry = session.NewRetry();
+  while (true) {
+    grpc::ClientContext context;
+    context.set_deadline(
+        absl::ToChronoTime(absl::Now() + session.options.deadline));
+    Response response;
+    const absl::Status status = FromGrpc(method(&context, request, &response));
+    if (status.ok()) return response;
+    if (absl::Status s = retry.Wait(status); !s.ok()) {
+      return session.Explain(s);
+    }
+  }
+}
+
+}  // namespace
+
+absl::Status Session::Explain(const absl::Status& status) const {
+  if (status.code() != absl::StatusCode::kUnavailable) return status;
+  return WithMessage(status,
+                     absl::StrCat("server at ", target,
+                                  " is not available: ", status.message()));
+}
+
+Client::Client(std::shared_ptr<const Session> session)
+    : session_(std::move(session)) {}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
+    const std::string& target, ClientOptions options) {
+  if (absl::Status s = CheckTarget(target); !s.ok()) return s;
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kReceiveBytesMax);
+  arguments.SetUserAgentPrefix(options.user_agent);
+  // A proxy named in the environment would also catch 127.0.0.1.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // gRPC's own waits between connection attempts (1 s up to 2 minutes) would
+  // outlast ours: Retry paces the attempts.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 2000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // A call of an own connection does not wait for a stalled neighbour.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(
+      target, grpc::InsecureChannelCredentials(), arguments);
+
+  auto session = std::make_shared<Session>();
+  session->target = target;
+  session->options = std::move(options);
+  session->sampler = v1::SamplerService::NewStub(channel);
+  session->chain = v1::ChainService::NewStub(channel);
+  session->model = v1::ModelService::NewStub(channel);
+  return std::unique_ptr<Client>(new Client(std::move(session)));
+}
+
+absl::StatusOr<std::vector<v1::Model>> Client::ListModels() {
+  std::vector<v1::Model> models;
+  v1::ListModelsRequest request;
+  do {
+    auto page = Unary<v1::ListModelsRequest, v1::ListModelsResponse>(
+        *session_,
+        [this](grpc::ClientContext* context, const auto& in, auto* out) {
+          return session_->model->ListModels(context, in, out);
+        },
+        request);
+    if (!page.ok()) return page.status();
+    for (v1::Model& model : *page->mutable_models()) {
+      models.push_back(std::move(model));
+    }
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return models;
+}
+
+absl::StatusOr<v1::Model> Client::GetModel(const std::string& model) {
+  v1::GetModelRequest request;
+  request.set_model(model);
+  auto response = Unary<v1::GetModelRequest, v1::GetModelResponse>(
+      *session_,
+      [this](grpc::ClientContext* context, const auto& in, auto* out) {
+        return session_->model->GetModel(context, in, out);
+      },
+      request);
+  if (!response.ok()) return response.status();
+  return std::move(*response->mutable_model());
+}
+
+absl::StatusOr<v1::SampleResponse> Client::Sample(
+    const v1::SampleRequest& request) {
+  auto response = Unary<v1::SampleRequest, v1::SampleResponse>(
+      *session_,
+      [this](grpc::ClientContext* context, const auto& in, auto* out) {
+        return session_->sampler->Sample(context, in, out);
+      },
+      request);
+  if (!response.ok()) return response;
+  DrawBlock block;
+  if (absl::Status s =
+          Decode(response->block(),
+                 MakeShape(response->provenance().lattice(), request.content()),
+                 &block);
+      !s.ok()) {
+    return s;
+  }
+  return response;
+}
+
+SampleStream Client::StreamSamples(const v1::StreamSamplesRequest& request) {
+  return SampleStream(session_, request);
+}
+
+ChainStream Client::RunChain(const v1::RunChainRequest& request) {
+  return ChainStream(session_, request);
+}
+
+}  // namespace latticed

@@ -1,0 +1,61 @@
+// Typed access to a Latticed server.
+//
+//   auto client = Client::Connect("127.0.0.1:7410");
+//   v1::StreamSamplesRequest request;
+//   request.mutable_model()->set_model("phi4-l8");
+//   request.set_count(4096);
+//   SampleStream draws = (*client)->StreamSamples(request);
+//   DrawBlock block;
+//   while (true) {
+//     absl::StatusOr<bool> more = draws.Next(&block);
+//     if (!more.ok()) return more.status();
+//     if (!*more) break;
+//     Use(block.phi, block.log_q);  // consecutive draws, none twice
+//   }
+//
+// Broken connections, stopping servers and refusals that ask to come back are
+// retried as ClientOptions::retry says; anything else is returned at once.
+// Status codes are the server's; messages name the address and the field.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/chain_stream.h"
+#include "client/retry.h"
+#include "client/sample_stream.h"
+#include "client/session.h"
+#include "grpcpp/channel.h"
+#include "latticed/v1/model.pb.h"
+
+namespace latticed {
+
+// Thread-safe, apart from the streams it returns: one owner each. A stream
+// outlives its client.
+class Client {
+ public:
+  // Does not wait for the server: the first call does. INVALID_ARGUMENT unless
+  // `target` is HOST:PORT (or a gRPC name such as dns:///host:port, unix:path).
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(
+      const std::string& target, ClientOptions options = {});
+
+  // By name, all pages.
+  absl::StatusOr<std::vector<v1::Model>> ListModels();
+  absl::StatusOr<v1::Model> GetModel(const std::string& model);
+
+  // At most 2 MiB of draws in one reply, not checked further than its CRC32C.
+  absl::StatusOr<v1::SampleResponse> Sample(const v1::SampleRequest& request);
+  SampleStream StreamSamples(const v1::StreamSamplesRequest& request);
+  ChainStream RunChain(const v1::RunChainRequest& request);
+
+ private:
+  explicit Client(std::shared_ptr<const Session> session);
+
+  std::shared_ptr<const Session> session_;
+};
+
+}  // namespace latticed

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -63,43 +64,74 @@ struct Words {
   }
 }
 
-using Kernel = void (*)(const std::array<uint32_t, 4>&,
-                        const std::array<uint32_t, 2>&, float*);
+[[gnu::always_inline]] inline void WordsOfBlocks(
+    const std::array<uint32_t, 4>& counter, const std::array<uint32_t, 2>& key,
+    uint32_t* out) {
+  Words words;
+  PhiloxMany(counter, key, &words);
+  for (int i = 0; i < kWidth; ++i) {
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = words.w[j][i];
+  }
+}
 
-void Portable(const std::array<uint32_t, 4>& counter,
-              const std::array<uint32_t, 2>& key, float* out) {
+// The same code compiled twice, for any x86 and for what nearly all are.
+struct Kernels {
+  void (*normals)(const std::array<uint32_t, 4>&,
+                  const std::array<uint32_t, 2>&, float*);
+  void (*words)(const std::array<uint32_t, 4>&, const std::array<uint32_t, 2>&,
+                uint32_t*);
+};
+
+void PortableNormals(const std::array<uint32_t, 4>& counter,
+                     const std::array<uint32_t, 2>& key, float* out) {
   NormalsOfBlocks(counter, key, out);
+}
+void PortableWords(const std::array<uint32_t, 4>& counter,
+                   const std::array<uint32_t, 2>& key, uint32_t* out) {
+  WordsOfBlocks(counter, key, out);
 }
 
 #if defined(__x86_64__)
-[[gnu::target("avx2")]] void Avx2(const std::array<uint32_t, 4>& counter,
-                                  const std::array<uint32_t, 2>& key,
-                                  float* out) {
+[[gnu::target("avx2")]] void Avx2Normals(const std::array<uint32_t, 4>& counter,
+                                         const std::array<uint32_t, 2>& key,
+                                         float* out) {
   NormalsOfBlocks(counter, key, out);
 }
+[[gnu::target("avx2")]] void Avx2Words(const std::array<uint32_t, 4>& counter,
+                                       const std::array<uint32_t, 2>& key,
+                                       uint32_t* out) {
+  WordsOfBlocks(counter, key, out);
+}
 #endif
 
-Kernel Choose() {
+const Kernels& Best() {
+  static const Kernels kernels = [] {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2")) return Avx2;
+    if (__builtin_cpu_supports("avx2")) return Kernels{Avx2Normals, Avx2Words};
 #endif
-  return Portable;
+    return Kernels{PortableNormals, PortableWords};
+  }();
+  return kernels;
 }
 
-}  // namespace
-
-void Normals(const StreamId& stream, uint64_t index, Purpose purpose,
-             absl::Span<float> out) {
-  static const Kernel kernel = Choose();
+// Fills `out` kWidth blocks at a time; what is computed beyond its end is
+// dropped.
+template <typename T>
+void Fill(const StreamId& stream, uint64_t index, Purpose purpose,
+          uint32_t first_block,
+          void (*kernel)(const std::array<uint32_t, 4>&,
+                         const std::array<uint32_t, 2>&, T*),
+          absl::Span<T> out) {
   constexpr size_t kTogether = 4 * kWidth;
-  if (out.size() > size_t{4} << 24) {
-    std::fprintf(stderr, "%zu normals of one sample; there are 4 * 2^24\n",
-                 out.size());
+  if (first_block + (out.size() + 3) / 4 > size_t{1} << 24) {
+    std::fprintf(stderr, "random block %zu of one sample; there are 2^24\n",
+                 first_block + (out.size() + 3) / 4);
     std::abort();
   }
   std::array<uint32_t, 4> counter = {
-      static_cast<uint32_t>(purpose) << 24, static_cast<uint32_t>(index),
-      static_cast<uint32_t>(index >> 32), stream.high};
+      static_cast<uint32_t>(purpose) << 24 | first_block,
+      static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32),
+      stream.high};
   const std::array<uint32_t, 2> key = {static_cast<uint32_t>(stream.low),
                                        static_cast<uint32_t>(stream.low >> 32)};
   size_t done = 0;
@@ -108,11 +140,22 @@ void Normals(const StreamId& stream, uint64_t index, Purpose purpose,
     counter[0] += kWidth;
   }
   if (done < out.size()) {
-    // The lanes beyond the end are computed and dropped.
-    std::array<float, kTogether> rest;
+    std::array<T, kTogether> rest;
     kernel(counter, key, rest.data());
-    for (size_t i = 0; done + i < out.size(); ++i) out[done + i] = rest[i];
+    std::copy_n(rest.begin(), out.size() - done, out.begin() + done);
   }
+}
+
+}  // namespace
+
+void RandomWords(const StreamId& stream, uint64_t index, Purpose purpose,
+                 uint32_t first_block, absl::Span<uint32_t> out) {
+  Fill(stream, index, purpose, first_block, Best().words, out);
+}
+
+void Normals(const StreamId& stream, uint64_t index, Purpose purpose,
+             absl::Span<float> out) {
+  Fill(stream, index, purpose, /*first_block=*/0, Best().normals, out);
 }
 
 }  // namespace latticed

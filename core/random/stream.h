@@ -57,6 +57,11 @@ enum class Purpose : uint8_t {
 std::array<uint32_t, 4> RandomBlock(const StreamId& stream, uint64_t index,
                                     Purpose purpose, uint32_t block);
 
+// The words of blocks first_block, first_block + 1, ... in order; a block
+// beyond 2^24 - 1 aborts.
+void RandomWords(const StreamId& stream, uint64_t index, Purpose purpose,
+                 uint32_t first_block, absl::Span<uint32_t> out);
+
 // Uniform on (0, 1] with 53 bits, from words 0 and 1 of block 0:
 // (floor((w_0 + 2^32 w_1) / 2^11) + 1) / 2^53.
 double Uniform(const StreamId& stream, uint64_t index, Purpose purpose);

@@ -99,8 +99,8 @@ absl::StatusOr<Entry> ParseEntry(const std::string& name, const Value& value,
   for (const Value& dimension : dimensions.values()) {
     uint64_t extent = 0;
     // A product of two numbers below 2^31 cannot overflow.
-    if (!ToSize(dimension, &extent) || extent < 1 || extent > kFileBytesMax) {
-      return Damaged(tensor, " has a dimension that is no integer from 1 to ",
+    if (!ToSize(dimension, &extent) || extent > kFileBytesMax) {
+      return Damaged(tensor, " has a dimension that is no integer from 0 to ",
                      kFileBytesMax);
     }
     bytes *= extent;
@@ -144,8 +144,9 @@ absl::StatusOr<std::vector<Entry>> ParseHeader(absl::string_view json,
                    kTensorsMax, " are allowed");
   }
   if (entries.empty()) return Damaged("it holds no tensors");
-  std::sort(entries.begin(), entries.end(),
-            [](const Entry& a, const Entry& b) { return a.begin < b.begin; });
+  std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
   uint64_t expected = 0;
   for (const Entry& entry : entries) {
     if (entry.begin != expected) {
@@ -195,7 +196,9 @@ absl::StatusOr<Weights> ParseSafetensors(absl::string_view bytes) {
     tensor.shape = std::move(entry.shape);
     const uint64_t size = entry.end - entry.begin;
     tensor.values.resize(size / sizeof(float));
-    std::memcpy(tensor.values.data(), data.data() + entry.begin, size);
+    if (size > 0) {
+      std::memcpy(tensor.values.data(), data.data() + entry.begin, size);
+    }
     for (const float value : tensor.values) {
       if (!std::isfinite(value)) {
         return Damaged("tensor ", Quoted(entry.name), " has a value that is ",

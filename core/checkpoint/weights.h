@@ -20,7 +20,7 @@ struct WeightTensor {
 using Weights = std::map<std::string, WeightTensor>;
 
 // Limits of a file: header 1 MiB, 4096 tensors, 8 dimensions, 1 GiB in all.
-// F32 only, dimensions >= 1, names of 1..256 letters, digits and ._-. Every
+// F32 only, names of 1..256 letters, digits and ._-. Every
 // size and offset is checked before memory is taken, tensors
 // must tile the buffer without gaps or overlaps: DATA_LOSS names what is wrong.
 // Non-finite values are DATA_LOSS too and name the tensor.

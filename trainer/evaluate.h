@@ -1,0 +1,23 @@
+// Held-out quality of a flow: what decides a publication and goes into the
+// manifest.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "core/checkpoint/weights.h"
+#include "latticed/v1/manifest.pb.h"
+
+namespace latticed {
+
+struct Evaluation {
+  v1::Quality quality;
+  double log_w_mean = 0;
+};
+
+// Draws 0..draws-1 of the named stream `stream_name`, once with the spec's
+// number of RK4 steps and once with twice as many from the same base draws.
+// Non-finite draws make it FAILED_PRECONDITION.
+absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
+                                    const Weights& weights, uint64_t draws,
+                                    const std::string& stream_name);
+
+}  // namespace latticed

@@ -1,0 +1,119 @@
+// latticed-train: trains flows and publishes them; `latticed-train reference`
+// runs the Monte Carlo codes.
+
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "core/kernels/parallel.h"
+#include "trainer/reference_command.h"
+#include "trainer/spec_file.h"
+#include "trainer/train.h"
+
+ABSL_FLAG(std::string, spec, "", "training spec, text-format TrainingSpec");
+ABSL_FLAG(std::string, repository, "", "model repository to publish to");
+ABSL_FLAG(std::string, model, "", "name of the model, [a-z][a-z0-9-]{0,62}");
+ABSL_FLAG(std::string, state_directory, "",
+          "where the state to resume from is kept; default "
+          "<repository>/.training");
+ABSL_FLAG(bool, restart, false, "drop a saved state and start over");
+ABSL_FLAG(double, minutes, 0,
+          "save the state and stop after so many minutes; 0: no limit");
+ABSL_FLAG(int, threads, 0, "compute threads; 0: one a core");
+ABSL_FLAG(std::string, http_listen, "",
+          "HOST:PORT to serve Prometheus metrics on; empty: none");
+ABSL_FLAG(bool, quiet, false, "no progress");
+ABSL_FLAG(uint64_t, updates, 1000000,
+          "reference: cluster updates after thermalisation");
+ABSL_FLAG(uint64_t, configurations, 4096,
+          "reference: configurations to keep, spread over the updates");
+
+namespace {
+
+// 0 done, 1 bad input or failure, 130 interrupted.
+constexpr int kFailed = 1;
+constexpr int kInterrupted = 130;
+
+std::atomic<bool> g_stop{false};
+
+void HandleSignal(int number) {
+  g_stop.store(true);
+  // The next one ends the process at once: nothing half-written is visible.
+  std::signal(number, SIG_DFL);
+}
+
+int Fail(const absl::Status& status) {
+  absl::FPrintF(stderr, "latticed-train: %s\n", std::string(status.message()));
+  return kFailed;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::vector<std::string> words(argv, argv + argc);
+  absl::SetProgramUsageMessage(
+      "trains a flow and publishes it:\n"
+      "  latticed-train --spec FILE --repository DIR --model NAME\n"
+      "runs Monte Carlo and writes the model's reference:\n"
+      "  latticed-train reference --spec FILE --repository DIR --model NAME");
+  const std::vector<char*> positional = absl::ParseCommandLine(argc, argv);
+  std::signal(SIGINT, HandleSignal);
+  std::signal(SIGTERM, HandleSignal);
+
+  const std::string subcommand = positional.size() > 1 ? positional[1] : "";
+  if (positional.size() > 2 ||
+      (!subcommand.empty() && subcommand != "reference")) {
+    return Fail(absl::InvalidArgumentError(
+        absl::StrCat("unknown command '", positional.back(),
+                     "'; there is 'reference', or none to train")));
+  }
+  latticed::TrainOptions options;
+  options.repository = absl::GetFlag(FLAGS_repository);
+  options.model = absl::GetFlag(FLAGS_model);
+  options.state_directory = absl::GetFlag(FLAGS_state_directory);
+  options.restart = absl::GetFlag(FLAGS_restart);
+  options.minutes_max = absl::GetFlag(FLAGS_minutes);
+  options.command = absl::StrJoin(words, " ");
+  if (const absl::Status valid = latticed::ValidateTrainOptions(
+          options, absl::GetFlag(FLAGS_spec));
+      !valid.ok()) {
+    return Fail(valid);
+  }
+  const auto spec = latticed::ReadTrainingSpec(absl::GetFlag(FLAGS_spec));
+  if (!spec.ok()) return Fail(spec.status());
+  if (absl::GetFlag(FLAGS_threads) > 0) {
+    latticed::SetComputeThreads(absl::GetFlag(FLAGS_threads));
+  }
+  latticed::Progress progress(absl::GetFlag(FLAGS_quiet));
+
+  if (subcommand == "reference") {
+    const absl::Status status = latticed::RunReferenceCommand(
+        options, *spec, absl::GetFlag(FLAGS_updates),
+        absl::GetFlag(FLAGS_configurations), &progress);
+    return status.ok() ? 0 : Fail(status);
+  }
+  auto metrics = latticed::TrainerMetrics::Create(
+      absl::GetFlag(FLAGS_http_listen), options.model);
+  if (!metrics.ok()) return Fail(metrics.status());
+  if (!(*metrics)->address().empty()) {
+    progress.Say(
+        absl::StrCat("metrics on http://", (*metrics)->address(), "/metrics"));
+  }
+  const auto outcome = latticed::Train(options, *spec, &progress,
+                                       metrics->get(), g_stop);
+  if (!outcome.ok()) return Fail(outcome.status());
+  if (*outcome == latticed::TrainOutcome::kStopped) {
+    progress.Say("stopped, state saved; the same command continues");
+    return g_stop.load() ? kInterrupted : 0;
+  }
+  return 0;
+}

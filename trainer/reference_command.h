@@ -1,0 +1,19 @@
+// `latticed-train reference`: Monte Carlo values of a spec's ensemble.
+#pragma once
+
+#include "absl/status/status.h"
+#include "latticed/v1/spec.pb.h"
+#include "trainer/progress.h"
+#include "trainer/train.h"
+
+namespace latticed {
+
+// Runs `updates` cluster updates after thermalisation and writes
+// <repository>/<model>/reference with observables, errors, autocorrelation
+// times and `configurations` independent configurations.
+absl::Status RunReferenceCommand(const TrainOptions& options,
+                                 const v1::TrainingSpec& spec,
+                                 uint64_t updates, uint64_t configurations,
+                                 Progress* progress);
+
+}  // namespace latticed

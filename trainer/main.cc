@@ -90,9 +90,7 @@ int main(int argc, char** argv) {
   }
   const auto spec = latticed::ReadTrainingSpec(absl::GetFlag(FLAGS_spec));
   if (!spec.ok()) return Fail(spec.status());
-  if (absl::GetFlag(FLAGS_threads) > 0) {
-    latticed::SetComputeThreads(absl::GetFlag(FLAGS_threads));
-  }
+  latticed::SetComputeThreads(absl::GetFlag(FLAGS_threads));
   latticed::Progress progress(absl::GetFlag(FLAGS_quiet));
 
   if (subcommand == "reference") {

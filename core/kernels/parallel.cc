@@ -2,6 +2,9 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+#include <thread>
+
 namespace latticed {
 
 #ifdef LATTICED_SERIAL
@@ -15,7 +18,12 @@ void ParallelFor(int64_t n, absl::FunctionRef<void(int, int64_t)> body) {
 #else
 
 int ComputeThreads() { return at::get_num_threads(); }
-void SetComputeThreads(int threads) { at::set_num_threads(threads); }
+void SetComputeThreads(int threads) {
+  at::set_num_threads(
+      threads > 0
+          ? threads
+          : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+}
 void ParallelFor(int64_t n, absl::FunctionRef<void(int, int64_t)> body) {
   at::parallel_for(0, n, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) body(at::get_thread_num(), i);

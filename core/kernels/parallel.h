@@ -8,7 +8,8 @@
 namespace latticed {
 
 int ComputeThreads();
-// At start-up, before any ParallelFor.
+// At start-up, before any ParallelFor; 0: one a core that the process may use.
+// Without a call there is one thread.
 void SetComputeThreads(int threads);
 
 // body(thread, i) for i = 0..n-1, thread < ComputeThreads() its worker's

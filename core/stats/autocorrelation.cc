@@ -21,14 +21,17 @@ double GammaAt(const std::vector<double>& d, int64_t t) {
   return (sum[0] + sum[1] + sum[2] + sum[3]) / static_cast<double>(n);
 }
 
-// Whether the window closes at w, eqs. 50-52.
-bool WindowCloses(double tau_int, double s_parameter, int64_t w, double n) {
-  const double tau =
-      tau_int <= 0.5
-          ? std::numeric_limits<double>::min()
-          : s_parameter / std::log((2 * tau_int + 1) / (2 * tau_int - 1));
+// Whether the window closes at w, eqs. 50-52. Those take tau_int <= 1/2 for no
+// correlation at all and would cut a series that alternates after one term;
+// there the decay of |Gamma| from 0 to 1 stands in.
+bool WindowCloses(double tau_int, double rho_1, double s_parameter, int64_t w,
+                  double n) {
+  const double decay = tau_int > 0.5
+                           ? std::log((2 * tau_int + 1) / (2 * tau_int - 1))
+                           : -std::log(std::min(std::abs(rho_1), 1.0));
+  const double tau = s_parameter / std::max(decay, 1e-9);
   const double window = static_cast<double>(w);
-  return std::exp(-window / tau) - tau / std::sqrt(window * n) < 0;
+  return std::exp(-window / tau) - tau / std::sqrt(window * n) <= 0;
 }
 
 }  // namespace
@@ -64,7 +67,7 @@ Autocorrelation GammaMethod(absl::Span<const double> series,
     gamma.push_back(GammaAt(d, w));
     tau_int += gamma[w] / gamma[0];
     result.window = w;
-    if (WindowCloses(tau_int, s_parameter, w, n)) break;
+    if (WindowCloses(tau_int, gamma[1] / gamma[0], s_parameter, w, n)) break;
   }
   double c = 2 * tau_int * gamma[0];
   // Strong anticorrelation may leave nothing to sum; independence is the safe

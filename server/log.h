@@ -1,0 +1,13 @@
+// One line an event on stderr: time, level, what happened to which model. Never
+// a line per sample or request. Thread-safe.
+#pragma once
+
+#include "absl/strings/string_view.h"
+
+namespace latticed {
+
+enum class LogLevel { kInfo, kWarning, kError };
+
+void Log(LogLevel level, absl::string_view message);
+
+}  // namespace latticed

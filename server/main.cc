@@ -1,0 +1,192 @@
+// latticed: flags -> Config -> parts -> serve.
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <thread>
+
+#include <ATen/Parallel.h>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/str_cat.h"
+#include "core/factory.h"
+#include "latticed/build_id.h"
+#include "server/config.h"
+#include "server/log.h"
+#include "server/server.h"
+
+namespace {
+
+const latticed::Config& Defaults() {
+  static const auto* const kDefaults = new latticed::Config();
+  return *kDefaults;
+}
+
+}  // namespace
+
+ABSL_FLAG(std::string, repository, "",
+          "Directory of published flows (required).");
+ABSL_FLAG(std::string, listen, Defaults().listen,
+          "Address of the gRPC service; port 0 takes any free one.");
+ABSL_FLAG(std::string, http_listen, Defaults().http_listen,
+          "Address of /metrics, /healthz, /readyz and the status page.");
+ABSL_FLAG(std::string, state_directory, "",
+          "The server's own state, such as the chain-token key.");
+ABSL_FLAG(std::string, chain_token_key_file, "",
+          "Key that replicas share, so that any continues a chain; by "
+          "default one is created in --state_directory.");
+ABSL_FLAG(bool, insecure_allow_remote, false,
+          "Listen on addresses that other machines reach, without TLS or "
+          "authentication.");
+ABSL_FLAG(double, poll_seconds, Defaults().poll_seconds,
+          "Time between looks at the repository.");
+ABSL_FLAG(int, threads, Defaults().threads,
+          "Threads that draw; 0: one a core.");
+ABSL_FLAG(int, reply_threads, Defaults().reply_threads,
+          "Threads that encode replies.");
+ABSL_FLAG(std::string, kernel, Defaults().kernel,
+          "fused, or plain: LibTorch operations.");
+ABSL_FLAG(std::string, device, Defaults().device,
+          "cpu, cuda or cuda:n; cuda needs --kernel=plain.");
+ABSL_FLAG(int, calls_max, Defaults().calls_max,
+          "Calls that draw at one time.");
+ABSL_FLAG(int, calls_per_peer_max, Defaults().calls_per_peer_max,
+          "Of them, calls of one client address.");
+ABSL_FLAG(int64_t, buffer_bytes_max, Defaults().buffer_bytes_max,
+          "Memory for configurations drawn and not yet sent.");
+ABSL_FLAG(int, blocks_ahead, Defaults().blocks_ahead,
+          "Blocks drawn ahead of the one a client reads.");
+ABSL_FLAG(int, models_max, Defaults().models_max, "Models served.");
+ABSL_FLAG(int64_t, smoke_draws, Defaults().smoke_draws,
+          "Draws that must be finite before a version goes live.");
+ABSL_FLAG(double, stall_seconds, Defaults().stall_seconds,
+          "A client that does not read for so long loses its stream.");
+ABSL_FLAG(double, lame_duck_seconds, Defaults().lame_duck_seconds,
+          "Between health NOT_SERVING and refusing calls.");
+ABSL_FLAG(double, drain_seconds, Defaults().drain_seconds,
+          "For open calls to end by themselves when stopping.");
+
+namespace latticed {
+namespace {
+
+Config ConfigFromFlags() {
+  Config config;
+  config.repository = absl::GetFlag(FLAGS_repository);
+  config.listen = absl::GetFlag(FLAGS_listen);
+  config.http_listen = absl::GetFlag(FLAGS_http_listen);
+  config.state_directory = absl::GetFlag(FLAGS_state_directory);
+  config.chain_token_key_file = absl::GetFlag(FLAGS_chain_token_key_file);
+  config.insecure_allow_remote = absl::GetFlag(FLAGS_insecure_allow_remote);
+  config.poll_seconds = absl::GetFlag(FLAGS_poll_seconds);
+  config.threads = absl::GetFlag(FLAGS_threads);
+  config.reply_threads = absl::GetFlag(FLAGS_reply_threads);
+  config.kernel = absl::GetFlag(FLAGS_kernel);
+  config.device = absl::GetFlag(FLAGS_device);
+  config.calls_max = absl::GetFlag(FLAGS_calls_max);
+  config.calls_per_peer_max = absl::GetFlag(FLAGS_calls_per_peer_max);
+  config.buffer_bytes_max = absl::GetFlag(FLAGS_buffer_bytes_max);
+  config.blocks_ahead = absl::GetFlag(FLAGS_blocks_ahead);
+  config.models_max = absl::GetFlag(FLAGS_models_max);
+  config.smoke_draws = absl::GetFlag(FLAGS_smoke_draws);
+  config.stall_seconds = absl::GetFlag(FLAGS_stall_seconds);
+  config.lame_duck_seconds = absl::GetFlag(FLAGS_lame_duck_seconds);
+  config.drain_seconds = absl::GetFlag(FLAGS_drain_seconds);
+  return config;
+}
+
+SamplerFactory RealSamplers(const Config& config) {
+  SamplerOptions options;
+  options.kernel =
+      config.kernel == "plain" ? Kernel::kPlain : Kernel::kFused;
+  options.device = config.device;
+  return [options](const Checkpoint& checkpoint) {
+    return MakeSampler(checkpoint.manifest.spec(), checkpoint.weights,
+                       options);
+  };
+}
+
+int Fail(const absl::Status& status) {
+  std::cerr << "latticed: " << status.message() << std::endl;
+  return EXIT_FAILURE;
+}
+
+// Signals that end the server; blocked in every thread and waited for.
+sigset_t EndingSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+int Serve(const Config& config) {
+  const sigset_t signals = EndingSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  if (config.threads > 0) at::set_num_threads(config.threads);
+
+  auto server = Server::Start(config, RealSamplers(config), MakeCouplings);
+  if (!server.ok()) return Fail(server.status());
+  const auto port = [](const std::string& listen, int number) {
+    const auto address = ParseAddress(listen);
+    return absl::StrCat(address->host, ":", number);
+  };
+  std::cout << "latticed ready grpc="
+            << port(config.listen, (*server)->grpc_port())
+            << " http=" << port(config.http_listen, (*server)->http_port())
+            << " models=" << (*server)->models() << std::endl;
+
+  int number = 0;
+  sigwait(&signals, &number);
+  Log(LogLevel::kInfo, absl::StrCat("signal ", number, ": draining"));
+  std::thread([signals] {
+    int second = 0;
+    sigwait(&signals, &second);
+    _exit(128 + second);
+  }).detach();
+  // A drain takes at most 24 s; should it hang, the promise is 25 s.
+  std::thread([] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(24500));
+    Log(LogLevel::kError, "draining hangs; leaving");
+    _exit(EXIT_FAILURE);
+  }).detach();
+  (*server)->Drain();
+  Log(LogLevel::kInfo, "drained");
+  // Without destructors: a repository that hangs must not hang the exit, and
+  // everything worth keeping has been sent.
+  std::fflush(nullptr);
+  _exit(EXIT_SUCCESS);
+}
+
+}  // namespace
+}  // namespace latticed
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage(
+      "serves trained flows over gRPC.\n\n"
+      "  latticed --repository models\n\n"
+      "SIGTERM or SIGINT drains and exits 0; a second one exits at once.");
+  absl::FlagsUsageConfig usage;
+  usage.version_string = [] {
+    return absl::StrCat("latticed ", latticed::kBuildId, "\n");
+  };
+  usage.contains_help_flags = [](absl::string_view file) {
+    return file.find("server/main.cc") != absl::string_view::npos;
+  };
+  absl::SetFlagsUsageConfig(usage);
+  const auto rest = absl::ParseCommandLine(argc, argv);
+  if (rest.size() > 1) {
+    return latticed::Fail(absl::InvalidArgumentError(
+        absl::StrCat("unexpected argument \"", rest[1],
+                     "\"; all settings are flags, see --help")));
+  }
+  const latticed::Config config = latticed::ConfigFromFlags();
+  const absl::Status valid = latticed::Validate(config);
+  if (!valid.ok()) return latticed::Fail(valid);
+  return latticed::Serve(config);
+}

@@ -1,0 +1,194 @@
+// Every metric of the server, by Prometheus' conventions: seconds, bytes,
+// `_total`, labels from closed sets, series created at zero. The table of names
+// is in docs/operations.md.
+//
+// Effective sample size is exported as sums of weights relative to the
+// version's `log_weight_reference`, so that (sum w)^2 / (n sum w^2) is right
+// over any window and any number of replicas; acceptance as proposals and
+// accepted ones.
+//
+// At most three versions of a model have series; what is reported for another
+// one is dropped. A value that is not finite never reaches a metric: one would
+// poison it for the life of the process. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "core/stats/log_weights.h"
+#include "grpcpp/support/status.h"
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+#include "server/mutex.h"
+
+namespace latticed {
+
+// "SamplerService", "Sample"
+struct RpcName {
+  const char* service;
+  const char* method;
+  bool operator<(const RpcName& other) const {
+    return std::string(service) + "/" + method <
+           std::string(other.service) + "/" + other.method;
+  }
+};
+
+// What a model's draws came to, for the status page.
+struct ModelFigures {
+  uint64_t draws = 0;      // delivered
+  double ess = 0;          // per draw, of the live version; 0: none yet
+  double acceptance = 0;   // of all chain proposals; 0: none yet
+};
+
+class Metrics {
+ public:
+  Metrics();
+
+  // RPCs.
+  void RpcStarted(const RpcName& rpc);
+  void RpcEnded(const RpcName& rpc, grpc::StatusCode code, double seconds,
+                bool streaming);
+  void FirstMessage(const RpcName& rpc, double seconds);
+  void Sent(const RpcName& rpc, int64_t bytes, double wait_seconds);
+  void Rejected(absl::string_view reason);
+  void StreamEnded(absl::string_view reason);
+
+  // Models and versions.
+  void AddModel(const std::string& model);
+  void AddVersion(const std::string& model, int64_t version,
+                  const std::string& digest, double log_weight_reference,
+                  double published_ess, double published_acceptance);
+  // slot: "live" or "previous"; "" removes the version's series.
+  void SetSlot(const std::string& model, int64_t version,
+               const std::string& slot);
+  // (live, ""), (rejected, damaged | unusable | non_finite),
+  // (failed, unreadable)
+  void ModelLoaded(const std::string& model, absl::string_view result,
+                   absl::string_view reason);
+  void LoadPhase(const std::string& model, absl::string_view phase,
+                 double seconds);
+  void RepositoryRead();
+  void RepositoryError();
+  void QueueCapacity(const std::string& model, int64_t configurations);
+
+  // Draws.
+  void Queued(const std::string& model, int64_t delta);
+  void TileDrawn(const std::string& model, int64_t draws, int64_t tile,
+                 double seconds);
+  void Delivered(const std::string& model, int64_t draws);
+  void Discarded(const std::string& model, int64_t draws);
+  void Weights(const std::string& model, int64_t version,
+               const WeightSums& sums);
+  // kind: "log_q" or "action"
+  void NonFinite(const std::string& model, absl::string_view kind,
+                 int64_t count);
+  void Chain(const std::string& model, int64_t proposals, int64_t accepted);
+
+  ModelFigures Figures(const std::string& model) const;
+  // The whole exposition, text format 0.0.4.
+  std::string Text() const;
+
+ private:
+  template <typename T>
+  using Family = prometheus::Family<T>;
+  using Counter = prometheus::Counter;
+  using Gauge = prometheus::Gauge;
+  using Histogram = prometheus::Histogram;
+
+  struct RpcSeries {
+    Counter* started;
+    std::map<std::string, Counter*> completed;
+    Gauge* in_flight;
+    Histogram* duration;
+    Histogram* first_message;
+    Counter* sent_bytes;
+    Counter* sent_messages;
+  };
+  struct ModelSeries {
+    Gauge* queue;
+    Gauge* queue_capacity;
+    Histogram* tile_seconds;
+    Histogram* tile_fill;
+    Counter* generated;
+    Counter* delivered;
+    Counter* discarded;
+    Counter* proposals;
+    Counter* accepted;
+    std::map<std::string, Counter*> non_finite;
+    int64_t live = 0;
+  };
+  struct VersionSeries {
+    std::string digest;
+    double log_weight_reference = 0;
+    Gauge* info = nullptr;
+    Gauge* published_ess = nullptr;
+    Gauge* published_acceptance = nullptr;
+    Counter* samples = nullptr;
+    Counter* sum = nullptr;
+    Counter* square_sum = nullptr;
+  };
+  using VersionKey = std::pair<std::string, int64_t>;
+
+  void CreateFamilies();
+  void CreateRpcSeries(const RpcName& rpc);
+  ModelSeries* Model(const std::string& model)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveVersion(const VersionKey& key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The one way into a histogram or a counter.
+  void Observe(Histogram* histogram, double value);
+  void Add(Counter* counter, double value);
+
+  prometheus::Registry registry_;
+  Family<Counter>* rpc_started_;
+  Family<Counter>* rpc_completed_;
+  Family<Gauge>* rpc_in_flight_;
+  Family<Histogram>* rpc_duration_;
+  Family<Histogram>* rpc_first_message_;
+  Family<Counter>* rpc_sent_bytes_;
+  Family<Counter>* rpc_sent_messages_;
+  Family<Counter>* rpc_rejected_;
+  Family<Counter>* streams_terminated_;
+  Family<Histogram>* write_wait_;
+  Family<Gauge>* queue_;
+  Family<Gauge>* queue_capacity_;
+  Family<Histogram>* tile_seconds_;
+  Family<Histogram>* tile_fill_;
+  Family<Counter>* generated_;
+  Family<Counter>* delivered_;
+  Family<Counter>* discarded_;
+  Family<Counter>* proposals_;
+  Family<Counter>* accepted_;
+  Family<Counter>* non_finite_;
+  Family<Gauge>* model_info_;
+  Family<Gauge>* published_ess_;
+  Family<Gauge>* published_acceptance_;
+  Family<Counter>* weight_samples_;
+  Family<Counter>* weight_sum_;
+  Family<Counter>* weight_square_sum_;
+  Family<Counter>* model_loads_;
+  Family<Histogram>* load_seconds_;
+  Gauge* repository_success_;
+  Counter* repository_errors_;
+  Counter* dropped_observations_;
+  Histogram* write_wait_all_;
+
+  // Constant after construction.
+  std::map<RpcName, RpcSeries> rpcs_;
+  std::map<std::string, Counter*> rejections_;
+  std::map<std::string, Counter*> terminations_;
+
+  mutable Mutex mutex_;
+  std::map<std::string, ModelSeries> models_ ABSL_GUARDED_BY(mutex_);
+  std::map<VersionKey, VersionSeries> versions_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace latticed

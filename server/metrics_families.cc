@@ -1,0 +1,158 @@
+// Names and help of every family: the one place where a metric is declared.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "grpcpp/grpcpp.h"
+#include "latticed/build_id.h"
+#include "server/errors.h"
+#include "server/metrics.h"
+
+namespace latticed {
+namespace {
+
+using prometheus::BuildCounter;
+using prometheus::BuildGauge;
+using prometheus::BuildHistogram;
+
+// OpenTelemetry's RPC buckets, in seconds.
+const prometheus::Histogram::BucketBoundaries& RpcBuckets() {
+  static const auto* const kBuckets = new prometheus::Histogram::
+      BucketBoundaries{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25,
+                       0.5,   0.75, 1,     2.5,  5,     7.5, 10};
+  return *kBuckets;
+}
+
+}  // namespace
+
+void Metrics::CreateFamilies() {
+  const auto counter = [this](const char* name, const char* help) {
+    return &BuildCounter().Name(absl::StrCat("latticed_", name)).Help(help)
+                .Register(registry_);
+  };
+  const auto gauge = [this](const char* name, const char* help) {
+    return &BuildGauge().Name(absl::StrCat("latticed_", name)).Help(help)
+                .Register(registry_);
+  };
+  const auto histogram = [this](const char* name, const char* help) {
+    return &BuildHistogram().Name(absl::StrCat("latticed_", name)).Help(help)
+                .Register(registry_);
+  };
+  rpc_started_ = counter("rpc_started_total", "Calls that arrived.");
+  rpc_completed_ = counter("rpc_completed_total", "Calls that ended.");
+  rpc_in_flight_ = gauge("rpc_in_flight", "Calls that are open.");
+  rpc_duration_ = histogram("rpc_duration_seconds", "Unary calls.");
+  rpc_first_message_ = histogram("rpc_time_to_first_message_seconds",
+                                 "Streams, until the first message is sent.");
+  rpc_sent_bytes_ = counter("rpc_sent_bytes_total", "Of messages.");
+  rpc_sent_messages_ = counter("rpc_sent_messages_total", "Messages sent.");
+  rpc_rejected_ = counter("rpc_rejected_total", "Calls turned away.");
+  streams_terminated_ =
+      counter("streams_terminated_total", "Streams that ended, by reason.");
+  write_wait_ = histogram("stream_write_wait_seconds",
+                          "From the start of a write to its end: the "
+                          "client's pace.");
+  queue_ = gauge("queue_configurations",
+                 "Configurations that calls wait for.");
+  queue_capacity_ = gauge("queue_capacity_configurations",
+                          "Configurations that the buffers hold.");
+  tile_seconds_ = histogram("tile_execution_seconds", "Drawing one tile.");
+  tile_fill_ = histogram("tile_fill_ratio", "Share of a tile that was used.");
+  generated_ = counter("configurations_generated_total", "Drawn.");
+  delivered_ = counter("configurations_delivered_total",
+                       "Drawn and sent, or used by a chain.");
+  discarded_ = counter("configurations_discarded_total",
+                       "Drawn for a call that ended before they were sent.");
+  proposals_ = counter("chain_proposals_total", "Metropolis proposals.");
+  accepted_ = counter("chain_proposals_accepted_total",
+                      "Metropolis proposals that were accepted.");
+  non_finite_ = counter("nonfinite_values_total",
+                        "Draws whose log q or action is not finite.");
+  model_info_ = gauge("model_info", "Loaded versions; always 1.");
+  published_ess_ = gauge("model_published_ess_ratio",
+                         "Effective sample size per draw that the trainer "
+                         "measured.");
+  published_acceptance_ = gauge("model_published_acceptance_ratio",
+                                "Acceptance that the trainer measured.");
+  weight_samples_ = counter("importance_weight_samples_total",
+                            "Draws with a finite weight.");
+  weight_sum_ = counter("importance_weight_sum_total",
+                        "Of weights relative to the version's reference.");
+  weight_square_sum_ =
+      counter("importance_weight_square_sum_total",
+              "Of squared weights relative to the version's reference.");
+  model_loads_ = counter("model_loads_total", "Versions tried, by result.");
+  load_seconds_ = histogram("model_load_seconds", "Loading, by phase.");
+}
+
+void Metrics::CreateRpcSeries(const RpcName& rpc) {
+  const prometheus::Labels labels = {{"service", rpc.service},
+                                     {"method", rpc.method}};
+  RpcSeries series;
+  series.started = &rpc_started_->Add(labels);
+  series.in_flight = &rpc_in_flight_->Add(labels);
+  series.duration = &rpc_duration_->Add(labels, RpcBuckets());
+  series.first_message = &rpc_first_message_->Add(labels, RpcBuckets());
+  series.sent_bytes = &rpc_sent_bytes_->Add(labels);
+  series.sent_messages = &rpc_sent_messages_->Add(labels);
+  for (int code = 0; code <= 17; ++code) {
+    const std::string name(CodeName(static_cast<grpc::StatusCode>(code)));
+    prometheus::Labels with_code = labels;
+    with_code["code"] = name;
+    series.completed[name] = &rpc_completed_->Add(with_code);
+  }
+  rpcs_[rpc] = series;
+}
+
+Metrics::Metrics() {
+  CreateFamilies();
+  for (const RpcName& rpc : std::vector<RpcName>{
+           {"SamplerService", "Sample"},
+           {"SamplerService", "StreamSamples"},
+           {"SamplerService", "EvaluateLogProb"},
+           {"ChainService", "RunChain"},
+           {"ChainService", "VerifyChainToken"},
+           {"MeasureService", "Measure"},
+           {"ModelService", "ListModels"},
+           {"ModelService", "GetModel"},
+           {"ModelService", "ListModelVersions"},
+           {"ModelService", "GetModelVersion"},
+           {"ModelService", "WatchModelVersions"}}) {
+    CreateRpcSeries(rpc);
+  }
+  for (const char* reason : {"queue_full", "draining", "no_live_version"}) {
+    rejections_[reason] = &rpc_rejected_->Add({{"reason", reason}});
+  }
+  for (const char* reason :
+       {"complete", "client_cancel", "stalled", "drain", "error"}) {
+    terminations_[reason] = &streams_terminated_->Add({{"reason", reason}});
+  }
+  write_wait_all_ = &write_wait_->Add({}, RpcBuckets());
+  repository_success_ =
+      &BuildGauge()
+           .Name("latticed_repository_last_success_timestamp_seconds")
+           .Help("When the repository was last read.")
+           .Register(registry_)
+           .Add({});
+  repository_errors_ = &BuildCounter()
+                            .Name("latticed_repository_errors_total")
+                            .Help("Attempts to read the repository that "
+                                  "failed.")
+                            .Register(registry_)
+                            .Add({});
+  dropped_observations_ = &BuildCounter()
+                               .Name("latticed_dropped_observations_total")
+                               .Help("Values that no metric can take.")
+                               .Register(registry_)
+                               .Add({});
+  BuildGauge()
+      .Name("latticed_build_info")
+      .Help("What is running; always 1.")
+      .Register(registry_)
+      .Add({{"version", kVersion},
+            {"revision", kRevision},
+            {"grpc", grpc::Version()}})
+      .Set(1);
+}
+
+}  // namespace latticed

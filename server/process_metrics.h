@@ -1,0 +1,14 @@
+// The standard process_* metrics, which prometheus-cpp does not have, from
+// /proc.
+#pragma once
+
+#include <vector>
+
+#include "prometheus/metric_family.h"
+
+namespace latticed {
+
+// Appends nothing for what cannot be read.
+void AppendProcessMetrics(std::vector<prometheus::MetricFamily>* families);
+
+}  // namespace latticed

@@ -1,0 +1,34 @@
+// SamplerService: Sample and StreamSamples. EvaluateLogProb is not implemented
+// yet.
+#pragma once
+
+#include "latticed/v1/sampler.grpc.pb.h"
+#include "server/call.h"
+
+namespace latticed {
+
+// StreamSamples takes and gives raw bytes, so that payloads are not copied.
+class SamplerServiceImpl final
+    : public v1::SamplerService::WithCallbackMethod_Sample<
+          v1::SamplerService::WithRawCallbackMethod_StreamSamples<
+              v1::SamplerService::WithCallbackMethod_EvaluateLogProb<
+                  v1::SamplerService::Service>>> {
+ public:
+  explicit SamplerServiceImpl(ContextRef context)
+      : context_(std::move(context)) {}
+
+  grpc::ServerUnaryReactor* Sample(grpc::CallbackServerContext* grpc_context,
+                                   const v1::SampleRequest* request,
+                                   v1::SampleResponse* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamSamples(
+      grpc::CallbackServerContext* grpc_context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerBidiReactor<v1::EvaluateLogProbRequest,
+                          v1::EvaluateLogProbResponse>*
+  EvaluateLogProb(grpc::CallbackServerContext* grpc_context) override;
+
+ private:
+  const ContextRef context_;
+};
+
+}  // namespace latticed

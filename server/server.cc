@@ -1,0 +1,232 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "latticed/build_id.h"
+#include "server/log.h"
+#include "server/tokens.h"
+
+namespace latticed {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr int kRequestBytesMax = 64 << 10;
+
+milliseconds Milliseconds(double seconds) {
+  return milliseconds(static_cast<int64_t>(1000 * seconds));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const Config& config, SamplerFactory make_sampler, CouplingsOf couplings) {
+  const auto models = ListModels(config.repository);
+  if (!models.ok()) {
+    return absl::Status(
+        models.status().code(),
+        absl::StrCat("--repository: ", models.status().message()));
+  }
+  auto key = LoadTokenKey(config);
+  if (!key.ok()) return key.status();
+
+  std::unique_ptr<Server> server(new Server());
+  auto context = std::make_shared<ServiceContext>();
+  context->config = config;
+  context->couplings = std::move(couplings);
+  context->token_key = *std::move(key);
+  context->store = std::make_shared<FlowStore>();
+  context->metrics = std::make_shared<Metrics>();
+  context->calls = std::make_shared<CallRegistry>();
+  server->executor_ = std::make_shared<Executor>(config.reply_threads);
+  server->graveyard_ = std::make_shared<Graveyard>();
+  context->scheduler = std::make_shared<Scheduler>(
+      SchedulerLimits{.calls_max = config.calls_max,
+                      .calls_per_peer_max = config.calls_per_peer_max,
+                      .buffer_bytes_max = config.buffer_bytes_max,
+                      .blocks_ahead = config.blocks_ahead},
+      server->executor_, context->metrics);
+  server->context_ = context;
+  server->watcher_ = std::make_unique<Watcher>(
+      config, std::move(make_sampler), context->store, context->scheduler,
+      server->graveyard_, context->metrics,
+      [raw = server.get()](const std::string& model) {
+        raw->SetServing(model, true);
+        raw->SetServing("readiness", true);
+      });
+
+  absl::Status status = server->Listen();
+  if (status.ok()) status = server->ListenHttp();
+  if (!status.ok()) return status;
+  server->worker_ = std::make_unique<Worker>(
+      context->scheduler, server->graveyard_, context->metrics);
+  for (const char* name : {"", "liveness"}) server->SetServing(name, true);
+  server->SetServing("readiness", false);
+  status = server->watcher_->Poll();
+  if (!status.ok()) return status;
+  for (const std::string& model : context->store->Models()) {
+    server->SetServing(model, context->store->Live(model) != nullptr);
+  }
+  server->watcher_->Start();
+  server->housekeeper_ = std::thread([raw = server.get()] {
+    raw->Housekeep();
+  });
+  return server;
+}
+
+absl::Status Server::Listen() {
+  sampler_service_ = std::make_unique<SamplerServiceImpl>(context_);
+  chain_service_ = std::make_unique<ChainServiceImpl>(context_);
+  model_service_ = std::make_unique<ModelServiceImpl>(context_);
+  measure_service_ = std::make_unique<MeasureServiceImpl>(context_);
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  const auto address = ParseAddress(context_->config.listen);
+  if (!address.ok()) return address.status();
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address->Name(), grpc::InsecureServerCredentials(),
+                           &grpc_port_);
+  // Two servers on one port would share its connections unnoticed.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8 << 10);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
+  builder.SetMaxReceiveMessageSize(kRequestBytesMax);
+  builder.RegisterService(sampler_service_.get());
+  builder.RegisterService(chain_service_.get());
+  builder.RegisterService(model_service_.get());
+  builder.RegisterService(measure_service_.get());
+  grpc_ = builder.BuildAndStart();
+  if (grpc_ == nullptr || grpc_port_ == 0) {
+    return absl::UnavailableError(absl::StrCat(
+        "--listen: cannot listen on ", address->Name(),
+        ": another program has the port (perhaps a server that is still "
+        "running), or the address is not this machine's; choose another one, "
+        "or port 0 for any free port"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::ListenHttp() {
+  const auto address = ParseAddress(context_->config.http_listen);
+  if (!address.ok()) return address.status();
+  HttpPages pages;
+  pages["/metrics"] = [this] {
+    return HttpReply{.type = "text/plain; version=0.0.4; charset=utf-8",
+                     .body = context_->metrics->Text()};
+  };
+  pages["/healthz"] = [] { return HttpReply{.body = "ok\n"}; };
+  pages["/readyz"] = [this] {
+    if (draining_) return HttpReply{.code = 503, .body = "draining\n"};
+    if (context_->store->AllLive().empty()) {
+      return HttpReply{.code = 503, .body = "no model is live\n"};
+    }
+    return HttpReply{.body = "ready\n"};
+  };
+  pages["/"] = [this] { return StatusPage(); };
+  auto http = HttpServer::Start(*address, std::move(pages));
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
+  return absl::OkStatus();
+}
+
+HttpReply Server::StatusPage() const {
+  std::string page = absl::StrCat("latticed ", kBuildId, "\n\n",
+                                  draining_ ? "draining\n\n" : "");
+  absl::StrAppendFormat(&page, "%-24s %8s  %-12s %-10s %12s %8s %8s %8s\n",
+                        "model", "version", "digest", "lattice", "draws",
+                        "ESS", "(publ.)", "accept");
+  const auto ratio = [](double value) {
+    return value > 0 ? absl::StrFormat("%.4f", value) : std::string("-");
+  };
+  for (const std::string& model : context_->store->Models()) {
+    const VersionRef live = context_->store->Live(model);
+    const ModelFigures figures = context_->metrics->Figures(model);
+    if (live == nullptr) {
+      absl::StrAppendFormat(&page, "%-24s %8s\n", model, "none");
+      continue;
+    }
+    absl::StrAppendFormat(
+        &page, "%-24s %8d  %-12s %-10s %12d %8s %8s %8s\n", model,
+        live->version, live->digest.substr(0, 12), live->lattice.Name(),
+        figures.draws, ratio(figures.ess),
+        ratio(live->manifest.quality().ess()), ratio(figures.acceptance));
+  }
+  page += "\n/metrics for Prometheus, /healthz and /readyz for probes\n";
+  return {.body = std::move(page)};
+}
+
+void Server::SetServing(const std::string& name, bool serving) {
+  if (draining_) return;
+  grpc_->GetHealthCheckService()->SetServingStatus(name, serving);
+}
+
+int Server::models() const {
+  return static_cast<int>(context_->store->AllLive().size());
+}
+
+void Server::Housekeep() {
+  const milliseconds period = std::clamp(
+      Milliseconds(context_->config.stall_seconds / 10), milliseconds(20),
+      milliseconds(1000));
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      if (!stopped_) wake_.WaitFor(mutex_, period);
+      if (stopped_) return;
+    }
+    context_->calls->CheckStalled(std::chrono::steady_clock::now());
+  }
+}
+
+void Server::Drain() {
+  if (draining_.exchange(true)) return;
+  const Config& config = context_->config;
+  // Balancers see NOT_SERVING and stop sending before calls are refused.
+  grpc_->GetHealthCheckService()->SetServingStatus(false);
+  std::this_thread::sleep_for(Milliseconds(config.lame_duck_seconds));
+  context_->calls->Drain();
+  if (!context_->calls->WaitEmpty(Milliseconds(config.drain_seconds))) {
+    Log(LogLevel::kWarning,
+        "calls are still open after --drain_seconds; they are cut off");
+  }
+  // Never without a deadline: a health Watch would keep it waiting for ever.
+  grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
+  StopHousekeeping();
+}
+
+void Server::StopHousekeeping() {
+  {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    wake_.NotifyAll();
+  }
+  if (housekeeper_.joinable()) housekeeper_.join();
+}
+
+Server::~Server() {
+  if (grpc_ != nullptr && !draining_.exchange(true)) {
+    context_->calls->Drain();
+    grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
+  }
+  StopHousekeeping();
+  http_ = nullptr;
+  watcher_ = nullptr;
+  grpc_ = nullptr;
+  context_->scheduler->Stop();
+  worker_ = nullptr;
+  executor_->Stop();
+}
+
+}  // namespace latticed

@@ -1,0 +1,80 @@
+// The whole server as one object: what main runs and tests start in process.
+//
+//   repository -> watcher -> store <- services <- gRPC
+//                    |                    |
+//                    `---> scheduler <----'
+//                              |
+//                            worker (the device)
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/server.h"
+#include "server/call.h"
+#include "server/chain_service.h"
+#include "server/config.h"
+#include "server/http.h"
+#include "server/measure_service.h"
+#include "server/model_service.h"
+#include "server/sampler_service.h"
+#include "server/watcher.h"
+#include "server/worker.h"
+
+namespace latticed {
+
+class Server {
+ public:
+  // Checks the repository, opens both ports, loads every model once, and
+  // returns a server that answers. `config` has been validated. NOT_FOUND,
+  // FAILED_PRECONDITION or PERMISSION_DENIED for the repository, UNAVAILABLE
+  // for a port that is taken.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const Config& config, SamplerFactory make_sampler,
+      CouplingsOf couplings);
+  ~Server();  // drains without waiting for calls
+
+  int grpc_port() const { return grpc_port_; }
+  int http_port() const { return http_->port(); }
+  // Models with a live version.
+  int models() const;
+  const Metrics& metrics() const { return *context_->metrics; }
+
+  // Ends service: health NOT_SERVING, no new calls, open streams end with a
+  // resumable UNAVAILABLE at their next block boundary, then everything stops.
+  // Takes at most lame_duck_seconds + drain_seconds and about two more.
+  void Drain();
+
+ private:
+  Server() = default;
+
+  absl::Status Listen();
+  absl::Status ListenHttp();
+  void SetServing(const std::string& name, bool serving);
+  HttpReply StatusPage() const;
+  void Housekeep();
+  void StopHousekeeping();
+
+  ContextRef context_;
+  std::shared_ptr<Executor> executor_;
+  std::shared_ptr<Graveyard> graveyard_;
+  std::unique_ptr<Worker> worker_;
+  std::unique_ptr<Watcher> watcher_;
+  std::unique_ptr<SamplerServiceImpl> sampler_service_;
+  std::unique_ptr<ChainServiceImpl> chain_service_;
+  std::unique_ptr<ModelServiceImpl> model_service_;
+  std::unique_ptr<MeasureServiceImpl> measure_service_;
+  std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<HttpServer> http_;
+  int grpc_port_ = 0;
+  std::atomic<bool> draining_{false};
+
+  Mutex mutex_;
+  CondVar wake_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread housekeeper_;  // looks for stalled calls
+};
+
+}  // namespace latticed

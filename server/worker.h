@@ -1,0 +1,41 @@
+// The one thread that owns the device: draws tile after tile, straight into
+// the blocks that replies send.
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "server/metrics.h"
+#include "server/scheduler.h"
+#include "server/served_version.h"
+
+namespace latticed {
+
+class Worker {
+ public:
+  // Starts the thread. All outlive it.
+  Worker(std::shared_ptr<Scheduler> scheduler,
+         std::shared_ptr<Graveyard> graveyard,
+         std::shared_ptr<Metrics> metrics);
+  // The scheduler must have been stopped.
+  ~Worker();
+
+ private:
+  void Run();
+  void Draw(const Tile& tile);
+
+  const std::shared_ptr<Scheduler> scheduler_;
+  const std::shared_ptr<Graveyard> graveyard_;
+  const std::shared_ptr<Metrics> metrics_;
+
+  // Worker thread only.
+  std::vector<DrawId> ids_;
+  std::vector<float> phi_;
+  std::vector<double> log_q_;
+  std::vector<double> action_;
+
+  std::thread thread_;
+};
+
+}  // namespace latticed

@@ -16,10 +16,6 @@ if(LATTICED_SANITIZE)
     add_compile_options(-fno-sanitize-recover=undefined)
   endif()
 endif()
-if(LATTICED_SANITIZE MATCHES "thread")
-  # The thread sanitizer cannot see into an OpenMP runtime: one thread there.
-  target_compile_definitions(latticed_options INTERFACE LATTICED_SERIAL=1)
-endif()
 
 # latticed_library(NAME SOURCES... [PUBLIC targets...] [PRIVATE targets...])
 function(latticed_library name)

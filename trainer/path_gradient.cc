@@ -31,9 +31,11 @@ PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
 
   PathGradientResult result;
   result.log_w.resize(batch);
-  ParallelFor((batch + lanes - 1) / lanes, [&](int worker, int64_t group) {
-    Thread& own = threads_[worker];
-    const int64_t first = group * lanes;
+  const int64_t groups = (batch + lanes - 1) / lanes;
+  const int64_t shares = static_cast<int64_t>(threads_.size());
+  // Share i sums groups i, i + shares, ... whichever thread runs it, so that
+  // the order of the sums is fixed.
+  const auto add_group = [&](Thread& own, int64_t first) {
     const int64_t n = std::min(lanes, batch - first);
     std::vector<double> log_q(n);
     for (int64_t i = 0; i < n; ++i) {
@@ -60,6 +62,11 @@ PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
       if (!finite) result.log_w[first + i] = std::nan("");
     }
     kernel_.Backward(own.space, n, own.score.data());
+  };
+  ParallelFor(shares, [&](int, int64_t share) {
+    for (int64_t group = share; group < groups; group += shares) {
+      add_group(threads_[share], group * lanes);
+    }
   });
 
   result.gradient.assign(kernel_.shape().ParameterCount(), 0.0);

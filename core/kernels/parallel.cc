@@ -3,33 +3,114 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
 #include <thread>
+#include <vector>
 
 namespace latticed {
+namespace {
 
-#ifdef LATTICED_SERIAL
+using Body = absl::FunctionRef<void(int, int64_t)>;
 
-int ComputeThreads() { return 1; }
-void SetComputeThreads(int threads) {}
-void ParallelFor(int64_t n, absl::FunctionRef<void(int, int64_t)> body) {
+// The caller of Run is worker 0.
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    for (int worker = 1; worker < threads; ++worker) {
+      workers_.emplace_back([this, worker] { Work(worker); });
+    }
+  }
+  ~Pool() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // False, having done nothing, if another thread is in a call.
+  bool TryRun(int64_t n, Body body) {
+    const std::unique_lock<std::mutex> caller(callers_, std::try_to_lock);
+    if (!caller.owns_lock()) return false;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      body_ = &body;
+      n_ = n;
+      next_.store(0);
+      running_ = static_cast<int>(workers_.size());
+      ++generation_;
+    }
+    wake_.notify_all();
+    Share(0, n, body);
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, [this] { return running_ == 0; });
+    return true;
+  }
+
+ private:
+  void Share(int worker, int64_t n, Body body) {
+    for (int64_t i; (i = next_.fetch_add(1)) < n;) body(worker, i);
+  }
+  void Work(int worker) {
+    uint64_t seen = 0;
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (true) {
+      wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+      if (stopping_) return;
+      seen = generation_;
+      const Body body = *body_;
+      const int64_t n = n_;
+      lock.unlock();
+      Share(worker, n, body);
+      lock.lock();
+      if (--running_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex callers_;  // held for the length of a call
+  std::mutex mutex_;    // guards what follows but next_
+  std::condition_variable wake_, done_;
+  const Body* body_ = nullptr;
+  int64_t n_ = 0;
+  int running_ = 0;
+  uint64_t generation_ = 0;
+  bool stopping_ = false;
+  std::atomic<int64_t> next_{0};
+  std::vector<std::thread> workers_;
+};
+
+// One set for the process, as there is one set of cores.
+std::unique_ptr<Pool>& ProcessPool() {
+  static std::unique_ptr<Pool> pool;
+  return pool;
+}
+
+}  // namespace
+
+int ComputeThreads() {
+  const Pool* pool = ProcessPool().get();
+  return pool == nullptr ? 1 : pool->threads();
+}
+
+void SetComputeThreads(int threads) {
+  if (threads <= 0) {
+    threads =
+        std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  at::set_num_threads(threads);
+  ProcessPool() = std::make_unique<Pool>(threads);
+}
+
+void ParallelFor(int64_t n, Body body) {
+  Pool* pool = ProcessPool().get();
+  if (n > 1 && pool != nullptr && pool->TryRun(n, body)) return;
   for (int64_t i = 0; i < n; ++i) body(0, i);
 }
-
-#else
-
-int ComputeThreads() { return at::get_num_threads(); }
-void SetComputeThreads(int threads) {
-  at::set_num_threads(
-      threads > 0
-          ? threads
-          : std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
-}
-void ParallelFor(int64_t n, absl::FunctionRef<void(int, int64_t)> body) {
-  at::parallel_for(0, n, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) body(at::get_thread_num(), i);
-  });
-}
-
-#endif
 
 }  // namespace latticed

@@ -146,7 +146,7 @@ absl::StatusOr<std::vector<std::string>> Directory::List() const {
   for (;;) {
     errno = 0;
     // Safe: the stream is local, which is all that glibc asks for.
-    const dirent* entry = readdir(dir.get());  // NOLINT(concurrency-mt-unsafe)
+    const dirent* entry = readdir(dir.get());
     if (entry == nullptr) break;
     const absl::string_view name = entry->d_name;
     if (name != "." && name != "..") names.emplace_back(name);

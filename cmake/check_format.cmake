@@ -1,0 +1,26 @@
+# cmake -DCLANG_FORMAT=... [-DROOT=dir] -P check_format.cmake
+#
+# Every source must be as clang-format leaves it.
+cmake_minimum_required(VERSION 3.25)
+if(NOT ROOT)
+  cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH ROOT)
+endif()
+set(files)
+foreach(part core server trainer client tests bench)
+  file(GLOB_RECURSE found ${ROOT}/${part}/*.h ${ROOT}/${part}/*.cc)
+  list(APPEND files ${found})
+endforeach()
+list(LENGTH files count)
+if(count EQUAL 0)
+  message(FATAL_ERROR "no sources below ${ROOT}")
+endif()
+execute_process(COMMAND ${CLANG_FORMAT} --dry-run -Werror ${files}
+  RESULT_VARIABLE failed ERROR_VARIABLE lines)
+if(failed)
+  string(REGEX MATCHALL "[^\n]*: error: [^\n]*" places "${lines}")
+  list(TRANSFORM places REPLACE ":[0-9]+:[0-9]+: error:.*" "")
+  list(REMOVE_DUPLICATES places)
+  list(JOIN places " " places)
+  message(FATAL_ERROR "run: ${CLANG_FORMAT} -i ${places}")
+endif()
+message(STATUS "${count} files are formatted")

@@ -84,6 +84,11 @@ class StreamCall {
     WaitForEvent();
     finished_ = true;
     status_ = FromGrpc(status);
+    if (absl::IsCancelled(status_) &&
+        (cancelled_ == nullptr || !cancelled_->load())) {
+      // Not by us: a server that is shut down cancels what is running.
+      status_ = absl::UnavailableError("the server cancelled the call");
+    }
     if (silent_) {
       status_ = absl::UnavailableError(absl::StrCat(
           "the server sent nothing for ", absl::FormatDuration(silence_max_)));

@@ -30,11 +30,29 @@ std::optional<google::rpc::Status> Details(const absl::Status& status) {
   return details;
 }
 
+// gRPC 1.51 says "failed to connect to all addresses; last error: UNKNOWN:
+// ipv4:127.0.0.1:7410: Failed to connect to remote host: Connection refused".
+std::string Shortened(const grpc::Status& status) {
+  const std::string& message = status.error_message();
+  if (!absl::StartsWith(message, "failed to connect to all addresses")) {
+    return message;
+  }
+  const size_t colon = message.rfind(": ");
+  const absl::string_view reason =
+      colon == std::string::npos ? absl::string_view()
+                                 : absl::string_view(message).substr(colon + 2);
+  // What is left of an attempt that the channel itself gave up.
+  if (reason.empty() || reason == "tcp handshaker shutdown") {
+    return kCannotConnect;
+  }
+  return absl::StrCat(kCannotConnect, " (", reason, ")");
+}
+
 }  // namespace
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  std::string message = status.error_message();
+  std::string message = Shortened(status);
   google::rpc::Status details;
   const bool has_details = !status.error_details().empty() &&
                            details.ParseFromString(status.error_details());

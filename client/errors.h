@@ -11,6 +11,10 @@
 
 namespace latticed {
 
+// How the message of a failed connection begins; all of it when the reason is
+// not known.
+inline constexpr char kCannotConnect[] = "cannot connect";
+
 // Same code; the message names the violated fields even where the server's own
 // message does not. The details stay attached for the functions below.
 absl::Status FromGrpc(const grpc::Status& status);

@@ -35,7 +35,13 @@ absl::Status Retry::Wait(const absl::Status& error) {
   }
   if (!IsTransient(error)) return error;
   const absl::Time now = absl::Now();
-  if (failures_++ == 0) first_failure_ = now;
+  if (failures_++ == 0) {
+    first_failure_ = now;
+    reason_.clear();
+  }
+  if (reason_.empty() || error.message() != kCannotConnect) {
+    reason_ = std::string(error.message());
+  }
 
   // 2^20 waits of `initial` are beyond any `max`; the cap avoids overflow.
   const absl::Duration full =
@@ -50,7 +56,7 @@ absl::Status Retry::Wait(const absl::Status& error) {
   const absl::Duration patience = answered_ ? policy_.outage : policy_.connect;
   if (now + wait > first_failure_ + patience) {
     return WithMessage(
-        error, absl::StrCat(error.message(), " (gave up after ", failures_,
+        error, absl::StrCat(reason_, " (gave up after ", failures_,
                             failures_ == 1 ? " attempt" : " attempts", " in ",
                             absl::FormatDuration(absl::Trunc(
                                 now - first_failure_, absl::Milliseconds(1))),

@@ -58,6 +58,7 @@ class Retry {
   bool answered_ = false;
   int failures_ = 0;
   absl::Time first_failure_;
+  std::string reason_;  // the last one known
 };
 
 }  // namespace latticed

@@ -1,0 +1,229 @@
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <sstream>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands.h"
+#include "client/cli/format.h"
+#include "client/cli/run.h"
+#include "core/wire/atomic_file.h"
+#include "core/wire/block.h"
+
+namespace latticed {
+namespace {
+
+// Tokens are bytes; their files hold one line of hex that survives mail and
+// shells.
+absl::StatusOr<std::string> ReadToken(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return absl::NotFoundError(
+        absl::StrCat("cannot read ", path, ": ", std::strerror(errno)));
+  }
+  std::ostringstream contents;
+  contents << file.rdbuf();
+  const std::string hex(absl::StripAsciiWhitespace(contents.str()));
+  if (hex.empty() || hex.size() % 2 != 0 || hex.size() > 8192 ||
+      hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path,
+                     " does not hold a chain token: one line of hex "
+                     "digits, as latticectl chain writes it"));
+  }
+  return absl::HexStringToBytes(hex);
+}
+
+absl::StatusOr<v1::RunChainRequest> MakeRequest(const CommandOptions& options) {
+  v1::RunChainRequest request;
+  request.set_steps(options.steps);
+  if (!options.token_file.empty()) {
+    const absl::StatusOr<std::string> token = ReadToken(options.token_file);
+    if (token.ok()) {
+      request.set_token(*token);
+      return request;
+    }
+    if (!absl::IsNotFound(token.status()) || options.model.empty()) {
+      return token.status();
+    }
+  }
+  v1::ChainStart& chain = *request.mutable_chain();
+  if (absl::Status s = FillStart(options, &chain); !s.ok()) return s;
+  chain.set_thinning(static_cast<uint32_t>(options.thinning));
+  return request;
+}
+
+// Appends the kept configurations, repetitions written out.
+absl::Status Append(const ChainSteps& block, const v1::Lattice& lattice,
+                    ArrayOutput* output) {
+  size_t sites = 1;
+  for (uint32_t extent : lattice.extent()) sites *= extent;
+  if (!output->is_open()) {
+    const std::vector<int64_t> extents(lattice.extent().begin(),
+                                       lattice.extent().end());
+    if (absl::Status s = output->Open({{"phi", "<f4", extents},
+                                       {"log_q", "<f8", {}},
+                                       {"action", "<f8", {}},
+                                       {"step", "<u8", {}},
+                                       {"index", "<u8", {}},
+                                       {"accept", "|u1", {}}});
+        !s.ok()) {
+      return s;
+    }
+  }
+  std::vector<float> phi;
+  std::vector<double> log_q, action;
+  std::vector<uint64_t> index;
+  phi.reserve(block.row.size() * sites);
+  for (uint32_t row : block.row) {
+    const auto first = block.phi.begin() + row * sites;
+    phi.insert(phi.end(), first, first + sites);
+    log_q.push_back(block.log_q[row]);
+    action.push_back(block.action[row]);
+    index.push_back(block.index[row]);
+  }
+  const auto bytes = [](const auto& values) {
+    return absl::string_view(reinterpret_cast<const char*>(values.data()),
+                             values.size() * sizeof(values[0]));
+  };
+  size_t column = 0;
+  for (absl::string_view part :
+       {bytes(phi), bytes(log_q), bytes(action), bytes(block.kept_step),
+        bytes(index), bytes(block.accept)}) {
+    if (absl::Status s = output->Append(column++, part); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
+  const auto request = MakeRequest(options);
+  if (!request.ok()) {
+    PrintError(request.status());
+    return kExitUsage;
+  }
+  std::unique_ptr<ArrayOutput> output;
+  if (!options.output.empty()) {
+    auto prepared = ArrayOutput::Prepare(options.output, options.force);
+    if (!prepared.ok()) {
+      PrintError(prepared.status());
+      return kExitOutput;
+    }
+    output = std::move(*prepared);
+  }
+  std::string token_path = options.token_file;
+  if (token_path.empty() && output != nullptr) {
+    token_path = absl::StrCat(output->path(), ".token");
+  }
+  // Opened before anything is drawn; it appears with the last token in it.
+  std::unique_ptr<AtomicFile> token_file;
+  if (!token_path.empty()) {
+    auto file = AtomicFile::Create(token_path);
+    if (!file.ok()) {
+      PrintError(file.status());
+      return kExitOutput;
+    }
+    token_file = std::move(*file);
+  }
+  Progress progress(options.model.empty() ? "chain" : options.model, "steps",
+                    options.steps, Progress::ChooseStyle(options.quiet));
+  const auto client = ConnectFor(options, interrupt, &progress);
+  if (!client.ok()) {
+    PrintError(client.status());
+    return kExitUsage;
+  }
+  if (request->has_chain() && !options.token_file.empty()) {
+    progress.Note(absl::StrCat("latticectl: ", options.token_file,
+                               " is new: a chain begins"));
+  }
+
+  ChainStream chain = (*client)->RunChain(*request);
+  std::optional<ChainSummaryBuilder> summary;
+  ChainSteps block;
+  absl::Status ended;
+  while (!interrupt.stop.load()) {
+    const absl::StatusOr<bool> more = chain.Next(&block);
+    if (!more.ok()) ended = more.status();
+    if (!more.ok() || !*more) break;
+    const v1::Provenance& provenance = chain.header().provenance();
+    const v1::Lattice& lattice = provenance.lattice();
+    if (!summary.has_value()) {
+      if (!options.model.empty() && options.model != provenance.model()) {
+        PrintError(absl::FailedPreconditionError(
+            absl::StrCat(options.token_file, " continues a chain of ",
+                         provenance.model(), ", not of --model ", options.model,
+                         "; leave --model out or name another token file")));
+        return kExitUsage;
+      }
+      summary.emplace(lattice.extent(0), lattice.extent(1));
+    }
+    if (block.phi.empty() && !block.row.empty()) {
+      ended = absl::FailedPreconditionError(
+          "the chain was started without its configurations, by another "
+          "client; only that client can continue it");
+      break;
+    }
+    summary->Add(block);
+    if (output != nullptr) {
+      if (absl::Status s = Append(block, lattice, output.get()); !s.ok()) {
+        progress.Finish();
+        PrintError(s);
+        return kExitOutput;
+      }
+    }
+    progress.Update(chain.steps());
+  }
+  const double seconds = progress.seconds();
+  progress.Finish();
+  if (interrupt.stop.load() && chain.steps() < options.steps) {
+    ended = absl::CancelledError(absl::StrCat(
+        "interrupted after ", chain.steps(), " of ", options.steps, " steps"));
+  }
+
+  RunReport report{.unit = "steps",
+                   .asked = options.steps,
+                   .received = chain.steps(),
+                   .non_finite = chain.non_finite(),
+                   .resumes = chain.resumes(),
+                   .seconds = seconds,
+                   .ended = ended};
+  report.json_extra.push_back(
+      {"longest_rejection_run", absl::StrCat(chain.longest_rejection_run())});
+  report.lines.push_back(
+      {"longest rejection run", absl::StrCat(chain.longest_rejection_run())});
+  if (chain.steps() > 0) {
+    report.provenance = &chain.header().provenance();
+    report.json_extra.push_back(
+        {"first_step", absl::StrCat(chain.header().first_step())});
+    report.json_extra.push_back(
+        {"thinning", absl::StrCat(chain.header().thinning())});
+    report.json_extra.push_back(
+        {"token", absl::StrCat("\"", Hex(chain.token()), "\"")});
+  }
+  if (summary.has_value()) report.summary = summary->Result();
+  if (token_file != nullptr) {
+    report.lines.push_back(
+        {"continue with", absl::StrCat("latticectl chain --token_file ",
+                                       token_path, " --steps N")});
+  }
+  const int code =
+      FinishRun(report, options, interrupt, output.get(), client->get());
+  // The token last: were it newer than the data, steps would be missing.
+  if (token_file != nullptr && chain.steps() > 0 && code != kExitOutput &&
+      !interrupt.discard.load()) {
+    absl::Status written =
+        token_file->Append(absl::StrCat(Hex(chain.token()), "\n"));
+    if (written.ok()) written = token_file->Commit();
+    if (!written.ok()) {
+      PrintError(written);
+      return kExitOutput;
+    }
+  }
+  return code;
+}
+
+}  // namespace latticed

@@ -1,0 +1,91 @@
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/commands.h"
+#include "client/cli/format.h"
+#include "client/cli/json.h"
+#include "client/cli/messages.h"
+#include "client/cli/run.h"
+
+namespace latticed {
+namespace {
+
+std::string StateName(v1::VersionState state) {
+  const std::string name = v1::VersionState_Name(state);
+  return name.substr(std::string("VERSION_STATE_").size());
+}
+
+std::string ModelsTable(const std::vector<v1::Model>& models) {
+  std::vector<std::vector<std::string>> rows = {
+      {"model", "version", "digest", "lattice", "action", "ESS", "acceptance",
+       "sigma^2/site", "draws"}};
+  for (const v1::Model& model : models) {
+    if (!model.has_live()) {
+      rows.push_back({model.model(), "-", "nothing live", "", "", "", "", "",
+                      absl::StrCat(model.draws())});
+      continue;
+    }
+    const v1::ModelVersion& live = model.live();
+    const v1::Quality& quality = live.manifest().quality();
+    const v1::ModelSpec& spec = live.manifest().spec();
+    rows.push_back({model.model(), absl::StrCat(live.version()),
+                    live.digest().substr(0, 12), FormatLattice(spec.lattice()),
+                    FormatAction(spec.action()),
+                    absl::StrFormat("%.4f", quality.ess()),
+                    absl::StrFormat("%.4f", quality.acceptance()),
+                    absl::StrFormat("%.1e", quality.sigma2_per_site()),
+                    absl::StrCat(model.draws())});
+  }
+  return FormatTable(rows, /*right=*/{1, 5, 6, 7, 8});
+}
+
+std::string ModelsJson(const std::vector<v1::Model>& models) {
+  JsonWriter json;
+  json.BeginObject().Key("models").BeginArray();
+  for (const v1::Model& model : models) {
+    json.BeginObject();
+    json.Key("model").String(model.model());
+    json.Key("versions").Integer(model.versions());
+    json.Key("draws").Integer(model.draws());
+    if (model.has_live()) {
+      const v1::ModelVersion& live = model.live();
+      const v1::Quality& quality = live.manifest().quality();
+      const v1::ModelSpec& spec = live.manifest().spec();
+      json.Key("version").Integer(live.version());
+      json.Key("state").String(StateName(live.state()));
+      json.Key("digest").String(live.digest());
+      json.Key("numerics_mode").String(live.numerics_mode());
+      json.Key("lattice").String(FormatLattice(spec.lattice()));
+      json.Key("action").String(FormatAction(spec.action()));
+      json.Key("ess").Number(quality.ess());
+      json.Key("ess_error").Number(quality.ess_error());
+      json.Key("acceptance").Number(quality.acceptance());
+      json.Key("sigma2_per_site").Number(quality.sigma2_per_site());
+    }
+    json.EndObject();
+  }
+  json.EndArray().EndObject();
+  return absl::StrCat(json.text(), "\n");
+}
+
+}  // namespace
+
+int RunModels(const CommandOptions& options, const Interrupt& interrupt) {
+  const auto client = ConnectFor(options, interrupt, nullptr);
+  if (!client.ok()) {
+    PrintError(client.status());
+    return kExitUsage;
+  }
+  const auto models = (*client)->ListModels();
+  if (!models.ok()) {
+    PrintError(models.status(), HintFor(models.status(), client->get()));
+    return ExitCodeOf(models.status());
+  }
+  std::fputs(
+      options.json ? ModelsJson(*models).c_str() : ModelsTable(*models).c_str(),
+      stdout);
+  return kExitOk;
+}
+
+}  // namespace latticed

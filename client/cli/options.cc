@@ -1,0 +1,266 @@
+#include "client/cli/options.h"
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/flags.h"
+#include "google/protobuf/io/tokenizer.h"
+#include "google/protobuf/text_format.h"
+
+namespace latticed {
+namespace {
+
+constexpr char kProgramHelp[] =
+    R"(latticectl draws lattice field configurations from a Latticed server.
+
+  latticectl models                           what the server has
+  latticectl sample --model M --count N       independent draws with log q and S
+  latticectl chain --model M --steps N        an independence Metropolis chain
+  latticectl COMMAND --help                   flags and examples of a command
+
+Exit codes
+  0    done
+  1    usage or bad input: a flag, an unknown model, another action than expected
+  2    the server is not available, busy or stopping, after retries
+  3    the output cannot be written
+  4    the server failed, or sent something that contradicts itself
+  130  interrupted; complete blocks are kept in a valid, shorter file
+)";
+
+constexpr char kModelsExamples[] = R"(
+Examples
+  latticectl models
+  latticectl models --server gpu17:7410 --json
+)";
+
+constexpr char kSampleExamples[] = R"(
+Examples
+  latticectl sample --model phi4-l8 --count 4096
+  latticectl sample --model phi4-l32 --count 1e5 --stream run-7 --output run7.npz
+  latticectl sample --model phi4-l8 --count 100 --stream run-7 --first_index 1e5
+
+F.npz holds phi [n, L_0, L_1] float32, log_q [n] and action [n] float64; F.npy
+holds phi alone. F.npz.json beside it says where the draws come from and how to
+draw them again. The arrays are collected in a hidden folder beside F, which
+needs as much room as F itself, and appear when complete. After Ctrl-C, or when
+the server stays away, the blocks that arrived are kept: F is then a valid,
+shorter file and says so in F.npz.json. A second Ctrl-C discards them.
+)";
+
+constexpr char kChainExamples[] = R"(
+Examples
+  latticectl chain --model phi4-l8 --steps 10000
+  latticectl chain --model phi4-l8 --steps 1e5 --thinning 10 --output a.npz
+  latticectl chain --token_file a.npz.token --steps 1e5 --output b.npz
+
+The second chain goes on where the first one ended, to the byte. F.npz holds phi
+[n, L_0, L_1] float32, log_q [n], action [n], step [n], index [n] (the draw that
+configuration is) and accept [steps]; F.npy holds phi alone. The token that
+continues the chain is written to --token_file, by default to F.npz.token.
+)";
+
+void AddCommonFlags(FlagSet* flags, CommandOptions* o) {
+  flags->Add("server", "HOST:PORT", "default 127.0.0.1:7410", &o->server);
+  flags->AddSwitch("quiet", "no progress, no table", &o->quiet);
+  flags->AddSwitch("json", "a machine-readable summary on standard output",
+                   &o->json);
+  flags->Add("retry_for", "SECONDS",
+             "how long to go on trying when the server goes away\n"
+             "during a call (default 60)",
+             &o->retry_for);
+  flags->AddSwitch("help", "this text", &o->help);
+}
+
+void AddDrawFlags(FlagSet* flags, CommandOptions* o) {
+  flags->Add("model", "NAME", "see `latticectl models`", &o->model);
+  flags->Add("version", "N", "default: the live one", &o->version);
+  flags->Add("digest", "HEX", "64 digits, instead of --version", &o->digest);
+  flags->Add("stream", "NAME",
+             "the same name gives the same draws again; default:\n"
+             "a fresh stream, never repeated",
+             &o->stream);
+  flags->Add("stream_id", "HEX",
+             "24 digits, as a provenance shows a fresh stream", &o->stream_id);
+  flags->Add("output", "FILE", "F.npy or F.npz", &o->output);
+  flags->AddSwitch("force", "replace FILE if it exists", &o->force);
+  flags->Add("expect_action", "ACTION",
+             "refuse any other: m2=-4,lambda=6.008 (phi^4 in the\n"
+             "program's convention), m2=1 (free field), or protobuf\n"
+             "text such as 'phi4 { hopping { kappa: 0.2 lambda: 1 } }'",
+             &o->expect_action);
+  flags->Add("expect_lattice", "EXTENTS", "refuse any other: 8x8",
+             &o->expect_lattice);
+}
+
+FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
+  FlagSet flags;
+  if (command == "sample") {
+    flags.Add("count", "N", "number of draws, 1..2^40", &o->count);
+    flags.Add("first_index", "K", "where in the stream to begin (default 0)",
+              &o->first_index);
+    AddDrawFlags(&flags, o);
+  } else if (command == "chain") {
+    flags.Add("steps", "N", "further steps, 1..2^40", &o->steps);
+    flags.Add("thinning", "N", "keep every n-th step (default 1)",
+              &o->thinning);
+    flags.Add("token_file", "FILE",
+              "continue the chain whose token it holds; afterwards\n"
+              "it holds the new one. If there is no such file, a\n"
+              "chain of --model begins and FILE is created",
+              &o->token_file);
+    AddDrawFlags(&flags, o);
+  }
+  AddCommonFlags(&flags, o);
+  return flags;
+}
+
+}  // namespace
+
+absl::Status ParseCommand(const std::string& command,
+                          const std::vector<std::string>& arguments,
+                          CommandOptions* options) {
+  if (absl::Status s = FlagsOf(command, options).Parse(arguments); !s.ok()) {
+    return s;
+  }
+  if (options->help || command == "models") return absl::OkStatus();
+  const bool chain = command == "chain";
+  const uint64_t n = chain ? options->steps : options->count;
+  if (n < 1 || n > uint64_t{1} << 40) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", chain ? "steps" : "count",
+                     " is REQUIRED and must be 1..2^40, got ", n));
+  }
+  if (options->model.empty() && options->token_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--model is REQUIRED; `latticectl models` lists what there is");
+  }
+  if (options->thinning < 1 || options->thinning > uint64_t{1} << 20) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--thinning must be 1..2^20, got ", options->thinning));
+  }
+  if (options->version.has_value() && !options->digest.empty()) {
+    return absl::InvalidArgumentError(
+        "--version and --digest both choose a version: give one of them");
+  }
+  if (!options->stream.empty() && !options->stream_id.empty()) {
+    return absl::InvalidArgumentError(
+        "--stream and --stream_id both choose a stream: give one of them");
+  }
+  return absl::OkStatus();
+}
+
+std::string HelpText(const std::string& command) {
+  CommandOptions unused;
+  const std::string flags =
+      absl::StrCat("Flags\n", FlagsOf(command, &unused).Help());
+  if (command == "models") {
+    return absl::StrCat("latticectl models: what the server has\n\n", flags,
+                        kModelsExamples);
+  }
+  if (command == "sample") {
+    return absl::StrCat(
+        "latticectl sample: independent draws phi ~ q with log q and S\n\n",
+        flags, kSampleExamples);
+  }
+  if (command == "chain") {
+    return absl::StrCat(
+        "latticectl chain: an independence Metropolis chain of draws\n\n",
+        flags, kChainExamples);
+  }
+  return kProgramHelp;
+}
+
+absl::StatusOr<v1::ModelSelector> SelectorFromOptions(
+    const CommandOptions& options) {
+  v1::ModelSelector selector;
+  selector.set_model(options.model);
+  if (options.version.has_value()) {
+    if (*options.version < 1 || *options.version > INT64_MAX) {
+      return absl::InvalidArgumentError("--version must be at least 1");
+    }
+    selector.set_version(static_cast<int64_t>(*options.version));
+  }
+  if (!options.digest.empty()) selector.set_digest(options.digest);
+  return selector;
+}
+
+absl::StatusOr<std::optional<v1::RngStream>> StreamFromOptions(
+    const CommandOptions& options) {
+  v1::RngStream stream;
+  if (!options.stream.empty()) {
+    stream.set_name(options.stream);
+    return stream;
+  }
+  if (options.stream_id.empty()) return std::nullopt;
+  const bool hex = options.stream_id.find_first_not_of(
+                       "0123456789abcdefABCDEF") == std::string::npos;
+  if (!hex || options.stream_id.size() != 24) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--stream_id: '", options.stream_id,
+                     "' is not 24 hex digits, the form a provenance shows"));
+  }
+  stream.set_id(absl::HexStringToBytes(options.stream_id));
+  return stream;
+}
+
+absl::StatusOr<v1::Action> ParseAction(const std::string& text) {
+  v1::Action action;
+  const absl::Status error = absl::InvalidArgumentError(absl::StrCat(
+      "--expect_action: cannot read '", text,
+      "'; give m2=-4,lambda=6.008 or m2=1 or an Action in protobuf text "
+      "format, e.g. phi4 { latticed { mass_squared: -4 lambda: 6.008 } }"));
+  if (absl::StrContains(text, '{')) {
+    google::protobuf::TextFormat::Parser parser;
+    // The error says what is expected; protobuf's own would go to stderr.
+    class Silent : public google::protobuf::io::ErrorCollector {
+      void AddError(int, int, const std::string&) override {}
+    } silent;
+    parser.RecordErrorsTo(&silent);
+    if (!parser.ParseFromString(text, &action)) return error;
+    return action;
+  }
+  std::optional<double> mass_squared, lambda;
+  for (absl::string_view item : absl::StrSplit(text, ',')) {
+    const std::pair<absl::string_view, absl::string_view> pair =
+        absl::StrSplit(item, absl::MaxSplits('=', 1));
+    double value = 0;
+    if (!absl::SimpleAtod(pair.second, &value)) return error;
+    if (pair.first == "m2") {
+      mass_squared = value;
+    } else if (pair.first == "lambda") {
+      lambda = value;
+    } else {
+      return error;
+    }
+  }
+  if (!mass_squared.has_value()) return error;
+  if (lambda.has_value()) {
+    action.mutable_phi4()->mutable_latticed()->set_mass_squared(*mass_squared);
+    action.mutable_phi4()->mutable_latticed()->set_lambda(*lambda);
+  } else {
+    action.mutable_free_field()->set_mass_squared(*mass_squared);
+  }
+  return action;
+}
+
+absl::StatusOr<v1::Lattice> ParseLattice(const std::string& text) {
+  v1::Lattice lattice;
+  for (absl::string_view part : absl::StrSplit(text, 'x')) {
+    uint32_t extent = 0;
+    if (!absl::SimpleAtoi(part, &extent) || extent < 2 || extent > 256) {
+      lattice.Clear();
+      break;
+    }
+    lattice.add_extent(extent);
+  }
+  if (lattice.extent_size() != 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--expect_lattice: '", text,
+                     "' is not two extents of 2..256 such as 8x8"));
+  }
+  return lattice;
+}
+
+}  // namespace latticed

@@ -1,0 +1,43 @@
+// Progress on standard error: a bar on a terminal, a line now and then in a
+// log.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace latticed {
+
+// Not thread-safe.
+class Progress {
+ public:
+  enum class Style { kNone, kBar, kLines };
+  // kNone if quiet, kBar if standard error is a terminal.
+  static Style ChooseStyle(bool quiet);
+
+  Progress(std::string label, std::string unit, uint64_t total, Style style);
+  ~Progress();
+
+  void Update(uint64_t done);
+  // A line of its own, whatever the style but kNone.
+  void Note(const std::string& line);
+  // Removes the bar; further updates are not shown.
+  void Finish();
+
+  double seconds() const;
+
+ private:
+  void Draw(absl::Time now);
+
+  const std::string label_;
+  const std::string unit_;
+  const uint64_t total_;
+  Style style_;
+  const absl::Time start_;
+  absl::Time last_;
+  uint64_t done_ = 0;
+  bool on_screen_ = false;
+};
+
+}  // namespace latticed

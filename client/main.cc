@@ -1,0 +1,78 @@
+// latticectl: see `latticectl --help`.
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/commands.h"
+#include "client/cli/messages.h"
+#include "client/cli/options.h"
+#include "latticed/build_id.h"
+
+namespace latticed {
+namespace {
+
+Interrupt g_interrupt;  // for the signal handler, the one thing it can reach
+
+void OnSignal(int signal) {
+  if (g_interrupt.stop.exchange(true)) g_interrupt.discard.store(true);
+}
+
+// Only lock-free atomics may be touched in a handler.
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void InstallSignals() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  // Full disks and closed pipes are errors of a write, not the end.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  const std::string command = arguments.empty() ? "" : arguments[0];
+  if (command == "--help" || command == "-h" || command == "help") {
+    const std::string topic = arguments.size() > 1 ? arguments[1] : "";
+    std::fputs(HelpText(topic).c_str(), stdout);
+    return kExitOk;
+  }
+  if (command == "--version") {
+    std::printf("latticectl %s\n", kBuildId);
+    return kExitOk;
+  }
+  if (command != "models" && command != "sample" && command != "chain") {
+    PrintError(absl::InvalidArgumentError(
+        command.empty() ? std::string("a command is missing")
+                        : absl::StrCat("unknown command '", command, "'")));
+    std::fprintf(stderr, "\n%s", HelpText("").c_str());
+    return kExitUsage;
+  }
+  CommandOptions options;
+  options.command_line =
+      absl::StrCat("latticectl ", absl::StrJoin(arguments, " "));
+  const absl::Status parsed =
+      ParseCommand(command, {arguments.begin() + 1, arguments.end()}, &options);
+  if (!parsed.ok()) {
+    PrintError(parsed, absl::StrCat("latticectl ", command, " --help"));
+    return kExitUsage;
+  }
+  if (options.help) {
+    std::fputs(HelpText(command).c_str(), stdout);
+    return kExitOk;
+  }
+  InstallSignals();
+  if (command == "models") return RunModels(options, g_interrupt);
+  if (command == "sample") return RunSample(options, g_interrupt);
+  return RunChain(options, g_interrupt);
+}
+
+}  // namespace
+}  // namespace latticed
+
+int main(int argc, char** argv) {
+  return latticed::Main({argv + 1, argv + argc});
+}

@@ -6,6 +6,17 @@ find_package(gRPC CONFIG REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
 find_package(OpenSSL 3 REQUIRED)
 find_package(Torch 1.13 REQUIRED)
+if("${TORCH_CXX_FLAGS}" MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
+  message(FATAL_ERROR "The LibTorch of ${Torch_DIR} is built for the old "
+    "libstdc++ ABI, gRPC and protobuf for the current one: they do not link. "
+    "Use the 'cxx11 ABI' build of LibTorch, or Debian's libtorch-dev.")
+endif()
+if(LATTICED_REQUIRE_CUDA AND NOT TARGET torch_cuda)
+  message(FATAL_ERROR "The LibTorch of ${Torch_DIR} has no CUDA. Put a CUDA "
+    "LibTorch on the path: cmake --preset cuda "
+    "-DCMAKE_PREFIX_PATH=/path/to/libtorch; or build the release preset for "
+    "the CPU.")
+endif()
 if(LATTICED_BUILD_TESTS)
   find_package(GTest REQUIRED)
 endif()

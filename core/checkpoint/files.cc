@@ -172,33 +172,33 @@ absl::Status CheckModelName(absl::string_view name) {
       "the first a letter"));
 }
 
-TemporaryDirectory::TemporaryDirectory(const Directory* parent,
-                                       std::string name, Directory directory)
+PendingDirectory::PendingDirectory(const Directory* parent, std::string name,
+                                   Directory directory)
     : parent_(parent),
       name_(std::move(name)),
       directory_(std::move(directory)) {}
 
-TemporaryDirectory::TemporaryDirectory(TemporaryDirectory&& other) noexcept
+PendingDirectory::PendingDirectory(PendingDirectory&& other) noexcept
     : parent_(other.parent_),
       name_(std::exchange(other.name_, {})),
       directory_(std::move(other.directory_)) {}
 
-absl::StatusOr<TemporaryDirectory> TemporaryDirectory::Create(
+absl::StatusOr<PendingDirectory> PendingDirectory::Create(
     const Directory& parent) {
   std::string name =
       absl::StrCat(kTemporaryPrefix, absl::BytesToHexString(RandomBytes(8)));
   absl::StatusOr<Directory> directory = parent.CreateChild(name);
   if (!directory.ok()) return directory.status();
-  return TemporaryDirectory(&parent, std::move(name), *std::move(directory));
+  return PendingDirectory(&parent, std::move(name), *std::move(directory));
 }
 
-TemporaryDirectory::~TemporaryDirectory() {
+PendingDirectory::~PendingDirectory() {
   // NOT_FOUND after a rename, and after a move the name is empty; a failure
   // leaves an orphan for later.
   if (!name_.empty()) parent_->RemoveChild(name_).IgnoreError();
 }
 
-void TemporaryDirectory::RemoveOrphans(const Directory& parent) {
+void PendingDirectory::RemoveOrphans(const Directory& parent) {
   const absl::StatusOr<std::vector<std::string>> names = parent.List();
   if (!names.ok()) return;
   for (const std::string& name : *names) {

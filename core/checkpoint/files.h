@@ -55,22 +55,22 @@ int64_t ParseVersion(absl::string_view name);
 absl::Status CheckModelName(absl::string_view name);
 
 // A temporary directory that disappears unless it was renamed away.
-class TemporaryDirectory {
+class PendingDirectory {
  public:
   // `parent` must outlive it.
-  static absl::StatusOr<TemporaryDirectory> Create(const Directory& parent);
+  static absl::StatusOr<PendingDirectory> Create(const Directory& parent);
   // Those of killed publishers: older than an hour.
   static void RemoveOrphans(const Directory& parent);
 
-  TemporaryDirectory(TemporaryDirectory&& other) noexcept;
-  ~TemporaryDirectory();
+  PendingDirectory(PendingDirectory&& other) noexcept;
+  ~PendingDirectory();
 
   const std::string& name() const { return name_; }
   const Directory& directory() const { return directory_; }
 
  private:
-  TemporaryDirectory(const Directory* parent, std::string name,
-                     Directory directory);
+  PendingDirectory(const Directory* parent, std::string name,
+                   Directory directory);
 
   const Directory* parent_;
   std::string name_;

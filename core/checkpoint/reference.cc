@@ -114,10 +114,10 @@ absl::Status WriteReference(const std::string& root, const std::string& model,
   const absl::StatusOr<Directory> directory =
       repository->OpenOrCreateChild(model);
   if (!directory.ok()) return directory.status();
-  TemporaryDirectory::RemoveOrphans(*directory);
+  PendingDirectory::RemoveOrphans(*directory);
 
-  const absl::StatusOr<TemporaryDirectory> temporary =
-      TemporaryDirectory::Create(*directory);
+  const absl::StatusOr<PendingDirectory> temporary =
+      PendingDirectory::Create(*directory);
   if (!temporary.ok()) return temporary.status();
   manifest.set_format(1);
   manifest.set_build(kBuildId);

@@ -20,9 +20,8 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 const double kNaN = std::nan("");
 
 TEST(AcceptReject, FollowsTheRule) {
-  // Start 0; to -1 at log u = -1 (equal: accepted), to -3 at log u = -1.9
-  // (refused), up to 5 whatever u, down to 4.5 at log u = -0.6 (refused) and at
-  // log u = -0.4... the difference is -0.5.
+  // Accepted, since log u equals the difference; refused by 0.1; accepted
+  // whatever u, being heavier; then half a unit lighter, refused and accepted.
   const Walk walk =
       AcceptReject(0, {-1, -3, 5, 4.5, 4.5}, {-1, -1.9, 0, -0.4, -0.6});
   EXPECT_THAT(walk.index, ElementsAre(0, 0, 2, 2, 4));

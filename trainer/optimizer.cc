@@ -37,7 +37,6 @@ double LearningRateAt(const v1::TrainingSpec& spec, int64_t step) {
 
 double AdamStep(const v1::TrainingSpec& spec, absl::Span<const double> gradient,
                 v1::TrainingState* state) {
-  constexpr double kEpsilon = 1e-8;
   double square = 0;
   for (const double g : gradient) square += g * g;
   const double norm = std::sqrt(square);
@@ -68,7 +67,8 @@ double AdamStep(const v1::TrainingSpec& spec, absl::Span<const double> gradient,
                                    (1 - spec.adam_beta2()) * g * g);
     weights[i] -= static_cast<float>(
         rate * (mean[i] / mean_correction) /
-        (std::sqrt(second[i] / square_correction) + kEpsilon));
+        (std::sqrt(second[i] / square_correction) + spec.adam_epsilon() +
+         1e-12));
     average[i] = spec.ema_decay() > 0
                      ? static_cast<float>(decay * average[i] +
                                           (1 - decay) * weights[i])

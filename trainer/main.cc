@@ -96,8 +96,10 @@ int main(int argc, char** argv) {
   if (subcommand == "reference") {
     const absl::Status status = latticed::RunReferenceCommand(
         options, *spec, absl::GetFlag(FLAGS_updates),
-        absl::GetFlag(FLAGS_configurations), &progress);
-    return status.ok() ? 0 : Fail(status);
+        absl::GetFlag(FLAGS_configurations), &progress, g_stop);
+    if (status.ok()) return 0;
+    return absl::IsCancelled(status) ? (Fail(status), kInterrupted)
+                                     : Fail(status);
   }
   auto metrics = latticed::TrainerMetrics::Create(
       absl::GetFlag(FLAGS_http_listen), options.model);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/flags.h"
+#include "client/cli/output.h"
 #include "google/protobuf/io/tokenizer.h"
 #include "google/protobuf/text_format.h"
 
@@ -139,6 +140,10 @@ absl::Status ParseCommand(const std::string& command,
   if (options->thinning < 1 || options->thinning > uint64_t{1} << 20) {
     return absl::InvalidArgumentError(
         absl::StrCat("--thinning must be 1..2^20, got ", options->thinning));
+  }
+  if (!options->output.empty() && !HasArrayExtension(options->output)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--output: ", options->output, " must end in .npy or .npz"));
   }
   if (options->version.has_value() && !options->digest.empty()) {
     return absl::InvalidArgumentError(

@@ -5,6 +5,11 @@ find_package(absl REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
 find_package(prometheus-cpp CONFIG REQUIRED)
 find_package(OpenSSL 3 REQUIRED)
+# A CUDA LibTorch asks the GPU of this machine for its architecture unless told
+# one. No source of ours is compiled for a GPU, so any will do.
+if(NOT DEFINED TORCH_CUDA_ARCH_LIST AND NOT DEFINED ENV{TORCH_CUDA_ARCH_LIST})
+  set(TORCH_CUDA_ARCH_LIST 9.0)
+endif()
 find_package(Torch 1.13 REQUIRED)
 if("${TORCH_CXX_FLAGS}" MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
   message(FATAL_ERROR "The LibTorch of ${Torch_DIR} is built for the old "

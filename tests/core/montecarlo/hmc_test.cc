@@ -123,6 +123,24 @@ TEST(Hmc, SatisfiesTheSchwingerDysonIdentity) {
   }
 }
 
+// Steps so long that a third of the trajectories is refused: what acceptance
+// does not correct shows.
+TEST(Hmc, CoarseTrajectoriesSampleTheSameDistribution) {
+  const Phi4 action({6, 6}, kL6);
+  Chain chain(action, {.length = 1, .steps = 3}, "coarse");
+  int accepted = 0;
+  constexpr int kUpdates = 60000;
+  ExpectSchwingerDyson(
+      action, chain.phi,
+      [&](std::vector<double>& phi) {
+        accepted +=
+            chain.hmc.Update(absl::MakeSpan(phi), chain.random).accepted;
+      },
+      kUpdates, /*error_max=*/0.01);
+  EXPECT_LT(accepted, 0.8 * kUpdates);
+  EXPECT_GT(accepted, 0.3 * kUpdates);
+}
+
 TEST(Hmc, AgreesWithTheReferenceAtL6) {
   const Phi4 action({6, 6}, kL6);
   Chain chain(action, {.length = 1.5, .steps = 8}, "reference");

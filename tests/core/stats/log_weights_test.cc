@@ -112,6 +112,11 @@ TEST(LogWeights, EqualWeightsAreThePerfectFlow) {
   }
 }
 
+// (2.25 + 0.25 + 0.25 + 2.25) / 3.
+TEST(LogWeights, VarianceIsTheUnbiasedOne) {
+  EXPECT_NEAR(LogWeightVariance({1, 2, 3, 4}).value, 5.0 / 3, 1e-14);
+}
+
 TEST(LogWeights, ErrorsOfTooFewDrawsAreInfinite) {
   const std::vector<double> none;
   const std::vector<double> one = {2};

@@ -117,6 +117,22 @@ TEST(Observables, FreeFieldHasItsExactMassAndCorrelations) {
   EXPECT_FALSE(estimates.contains("Gt_5"));
 }
 
+// Two measurements, M = 0.5 and -0.25: every mean by hand.
+TEST(Observables, AreTheFormulasOfTheirMeans) {
+  std::vector<Measurement> x = {
+      Measure(std::vector<float>(16, 0.5f), kL, kL, /*action=*/8),
+      Measure(std::vector<float>(16, -0.25f), kL, kL, /*action=*/4)};
+  const auto estimates = EstimateIndependent(x, {}, kL, kL);
+  const double m2 = (0.25 + 0.0625) / 2;
+  const double m4 = (0.0625 + 0.00390625) / 2;
+  EXPECT_DOUBLE_EQ(estimates.at("chi_2").value, 16 * m2);
+  EXPECT_DOUBLE_EQ(estimates.at("abs_M").value, 0.375);
+  EXPECT_DOUBLE_EQ(estimates.at("binder_U").value, 1 - m4 / (3 * m2 * m2));
+  EXPECT_DOUBLE_EQ(estimates.at("action_per_site").value, 0.375);
+  // Of two values it is half their difference.
+  EXPECT_DOUBLE_EQ(estimates.at("abs_M").error, 0.125);
+}
+
 TEST(Observables, EqualLogWeightsChangeNothing) {
   const std::vector<Measurement> x = WhiteNoise(500);
   const auto plain = EstimateIndependent(x, {}, kL, kL);

@@ -5,19 +5,22 @@
 //   /readyz    200 while it serves draws, 503 otherwise
 //   /          a status page
 //
-// GET and HEAD only. Handlers run on threads of its own.
+// GET and HEAD only, one request a connection. Of our own because the packaged
+// civetweb (and prometheus-cpp's exposer, which uses it) starts threads with
+// 100 KiB of stack, and LibTorch with OpenBLAS needs more than that for
+// thread-local data alone: no thread starts.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "server/config.h"
-
-struct mg_context;
-struct mg_connection;
 
 namespace latticed {
 
@@ -26,6 +29,7 @@ struct HttpReply {
   std::string type = "text/plain; charset=utf-8";
   std::string body;
 };
+// By path. Called on several threads at a time.
 using HttpPages = std::map<std::string, std::function<HttpReply()>>;
 
 class HttpServer {
@@ -38,12 +42,16 @@ class HttpServer {
   int port() const { return port_; }
 
  private:
-  explicit HttpServer(HttpPages pages) : pages_(std::move(pages)) {}
-  static int Handle(mg_connection* connection);
+  HttpServer(HttpPages pages, int listener, int port);
+  void Run();
+  void Answer(int connection) const;
+  HttpReply Page(const std::string& request) const;
 
   const HttpPages pages_;
-  mg_context* context_ = nullptr;
-  int port_ = 0;
+  const int listener_;
+  const int port_;
+  std::atomic<bool> stopped_{false};
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace latticed

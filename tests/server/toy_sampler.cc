@@ -1,0 +1,141 @@
+#include "tests/server/toy_sampler.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <iostream>
+#include <stdexcept>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "core/random/stream.h"
+
+namespace latticed {
+namespace {
+
+constexpr double kLogTwoPi = 1.8378770664093453;
+
+class ToySampler final : public TileSampler {
+ public:
+  explicit ToySampler(const ToyFlow& flow)
+      : flow_(flow), lattice_{flow.l0, flow.l1} {
+    ++ToySamplersAlive();
+  }
+  ~ToySampler() override { --ToySamplersAlive(); }
+
+  const Lattice& lattice() const override { return lattice_; }
+  int64_t tile() const override { return flow_.tile; }
+  std::string numerics_mode() const override {
+    return absl::StrCat("float32 tile=", flow_.tile, " toy cpu");
+  }
+
+  void Draw(absl::Span<const DrawId> ids, const DrawSpans& out) override {
+    if (ids.empty() || static_cast<int64_t>(ids.size()) > tile()) std::abort();
+    ++ToyTiles();
+    if (flow_.delay_us > 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(flow_.delay_us));
+    }
+    const size_t sites = static_cast<size_t>(lattice_.Sites());
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (flow_.throw_from >= 0 &&
+          ids[i].index >= static_cast<uint64_t>(flow_.throw_from)) {
+        throw std::runtime_error("the toy is broken");
+      }
+      const ToyDraw draw = DrawToy(flow_, ids[i].stream, ids[i].index);
+      std::copy(draw.phi.begin(), draw.phi.end(),
+                out.phi.begin() + static_cast<ptrdiff_t>(i * sites));
+      out.log_q[i] = draw.log_q;
+      out.action[i] = draw.action;
+    }
+  }
+
+  void Evaluate(absl::Span<const float>, absl::Span<double>,
+                absl::Span<double>) override {
+    std::abort();
+  }
+
+ private:
+  const ToyFlow flow_;
+  const Lattice lattice_;
+};
+
+}  // namespace
+
+std::atomic<int64_t>& ToyTiles() {
+  static std::atomic<int64_t> tiles{0};
+  return tiles;
+}
+
+std::atomic<int>& ToySamplersAlive() {
+  static std::atomic<int> alive{0};
+  return alive;
+}
+
+ToyDraw DrawToy(const ToyFlow& flow, const StreamId& stream, uint64_t index) {
+  ToyDraw draw;
+  draw.phi.resize(flow.l0 * flow.l1);
+  Normals(stream, index, Purpose::kBaseDraw, absl::MakeSpan(draw.phi));
+  for (float& phi : draw.phi) {
+    const double z = phi;
+    draw.log_q += -z * z / 2 - kLogTwoPi / 2 - std::log(double{flow.scale});
+    phi *= flow.scale;
+    draw.action += double{phi} * phi / 2;
+  }
+  if (flow.numerics == 2) draw.log_q = std::nextafter(draw.log_q, 0.0);
+  if (flow.nan_every > 0 &&
+      index % static_cast<uint64_t>(flow.nan_every) ==
+          static_cast<uint64_t>(flow.nan_every) - 1) {
+    draw.log_q = std::nan("");
+  }
+  return draw;
+}
+
+Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
+  v1::Manifest manifest;
+  v1::ModelSpec& spec = *manifest.mutable_spec();
+  spec.mutable_action()->mutable_free_field()->set_mass_squared(0.5);
+  spec.mutable_lattice()->add_extent(flow.l0);
+  spec.mutable_lattice()->add_extent(flow.l1);
+  spec.set_tile(flow.tile);
+  manifest.mutable_quality()->set_ess(0.5);
+  manifest.mutable_quality()->set_acceptance(0.25);
+  manifest.mutable_quality()->set_step_doubling_rms(1e-3);
+  manifest.set_log_weight_reference(0.5 * flow.l0 * flow.l1 * kLogTwoPi);
+  const std::vector<float> values = {
+      flow.scale, static_cast<float>(flow.nan_every),
+      static_cast<float>(flow.delay_us), static_cast<float>(flow.throw_from),
+      flow.unusable ? 1.0f : 0.0f, static_cast<float>(flow.numerics)};
+  const Weights weights = {
+      {"toy", {{static_cast<int64_t>(values.size())}, values}}};
+  auto published = Publish(repository, flow.model, manifest, weights);
+  if (!published.ok()) {
+    std::cerr << published.status() << std::endl;
+    std::abort();
+  }
+  return *std::move(published);
+}
+
+SamplerFactory ToySamplers() {
+  return [](const Checkpoint& checkpoint)
+             -> absl::StatusOr<std::unique_ptr<TileSampler>> {
+    const std::vector<float>& values = checkpoint.weights.at("toy").values;
+    const v1::ModelSpec& spec = checkpoint.manifest.spec();
+    ToyFlow flow;
+    flow.model = checkpoint.manifest.model();
+    flow.l0 = spec.lattice().extent(0);
+    flow.l1 = spec.lattice().extent(1);
+    flow.tile = spec.tile();
+    flow.scale = values[0];
+    flow.nan_every = static_cast<int>(values[1]);
+    flow.delay_us = static_cast<int>(values[2]);
+    flow.throw_from = static_cast<int64_t>(values[3]);
+    flow.numerics = static_cast<int>(values[5]);
+    if (values[4] != 0) {
+      return absl::FailedPreconditionError(
+          "weights.toy: has the wrong shape; publish it again");
+    }
+    return std::make_unique<ToySampler>(flow);
+  };
+}
+
+}  // namespace latticed

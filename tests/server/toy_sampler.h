@@ -1,0 +1,58 @@
+// A sampler that needs no LibTorch, for tests of the server: a scaled Gaussian
+// with known log q.
+//
+//   z = Normals(stream, index),  phi = scale z,
+//   log q = sum_x (-z_x^2 / 2 - log(2 pi) / 2 - log scale),
+//   S = sum_x phi_x^2 / 2
+//
+// so that log Z = (V/2) log 2 pi, and scale 1 is the perfect flow.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/checkpoint/repository.h"
+#include "core/sampling/tile_sampler.h"
+#include "server/watcher.h"
+
+namespace latticed {
+
+struct ToyFlow {
+  std::string model = "toy";
+  uint32_t l0 = 4;
+  uint32_t l1 = 4;
+  uint32_t tile = 16;
+  float scale = 1.1f;
+  // log q of every so many-th index is not a number; 0: none.
+  int nan_every = 0;
+  // A tile takes at least this long.
+  int delay_us = 0;
+  // Draw throws from this index on.
+  int64_t throw_from = -1;
+  // The factory refuses it.
+  bool unusable = false;
+  // 2: other bits from the same weights, as on another kind of machine.
+  int numerics = 1;
+};
+
+// Publishes the flow as the next version of its model.
+Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow);
+SamplerFactory ToySamplers();
+
+// phi, log q and S of one draw as any server of this flow must send them.
+struct ToyDraw {
+  std::vector<float> phi;
+  double log_q = 0;
+  double action = 0;
+};
+ToyDraw DrawToy(const ToyFlow& flow, const StreamId& stream, uint64_t index);
+
+// Tiles drawn by every toy sampler of this process.
+std::atomic<int64_t>& ToyTiles();
+// Toy samplers that exist, and the threads that destroyed one.
+std::atomic<int>& ToySamplersAlive();
+
+}  // namespace latticed

@@ -25,9 +25,10 @@ class Progress {
  public:
   // Bars need a terminal on standard error; `quiet` prints nothing.
   explicit Progress(bool quiet);
-  void Report(const ProgressReport& report);
+  virtual ~Progress() = default;
+  virtual void Report(const ProgressReport& report);
   // A line of its own: publications, warnings.
-  void Say(const std::string& line);
+  virtual void Say(const std::string& line);
 
  private:
   bool quiet_;

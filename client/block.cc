@@ -48,6 +48,26 @@ absl::Status CopyPayload(const Message& message, const BlockShape& shape,
               &block->phi);
 }
 
+// A chain has no configuration, and keeps none, before its first accepted
+// step, which comes late if the first proposals are not finite.
+absl::Status DropUnstarted(uint64_t sent, StepBlock* block) {
+  const uint64_t kept = block->kept_step.size();
+  if (sent == kept) return absl::OkStatus();
+  bool unstarted = sent < kept;
+  for (uint64_t i = 0; unstarted && i < block->steps; ++i) {
+    if (block->first_step + i > block->kept_step[kept - sent - 1]) break;
+    unstarted = !block->accept[i];
+  }
+  if (!unstarted) {
+    return absl::InternalError(
+        absl::StrCat("malformed block: ", sent,
+                     " kept configurations where the thinning keeps ", kept));
+  }
+  block->kept_step.erase(block->kept_step.begin(),
+                         block->kept_step.begin() + (kept - sent));
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 BlockShape MakeShape(const v1::Lattice& lattice,
@@ -85,7 +105,7 @@ absl::Status Decode(const v1::SampleBlock& message, const BlockShape& shape,
 }
 
 absl::Status Decode(const v1::ChainBlock& message, const BlockShape& shape,
-                    uint32_t thinning, ChainSteps* block) {
+                    uint32_t thinning, StepBlock* block) {
   if (absl::Status s = CheckCrc(message); !s.ok()) return s;
   block->first_step = message.first_step();
   block->steps = message.steps();
@@ -116,12 +136,8 @@ absl::Status Decode(const v1::ChainBlock& message, const BlockShape& shape,
     block->kept_step.push_back(t);
   }
   const uint64_t rows = message.index_size();
-  if (static_cast<uint64_t>(message.row_size()) != block->kept_step.size()) {
-    return absl::InternalError(
-        absl::StrCat("malformed block: ", message.row_size(),
-                     " kept configurations where thinning ", n, " keeps ",
-                     block->kept_step.size()));
-  }
+  if (absl::Status s = DropUnstarted(message.row_size(), block); !s.ok())
+    return s;
   for (uint32_t row : message.row()) {
     if (row >= rows) {
       return absl::InternalError(

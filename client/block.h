@@ -29,7 +29,7 @@ struct DrawBlock {
 // Steps first_step .. first_step + steps - 1 of a chain. Kept configuration i,
 // made at step kept_step[i], is row[i] of the arrays [rows]: repetitions are
 // stored once.
-struct ChainSteps {
+struct StepBlock {
   uint64_t first_step = 0;
   uint64_t steps = 0;
   uint64_t accepted = 0;
@@ -58,6 +58,6 @@ BlockShape MakeShape(const v1::Lattice& lattice,
 absl::Status Decode(const v1::SampleBlock& message, const BlockShape& shape,
                     DrawBlock* block);
 absl::Status Decode(const v1::ChainBlock& message, const BlockShape& shape,
-                    uint32_t thinning, ChainSteps* block);
+                    uint32_t thinning, StepBlock* block);
 
 }  // namespace latticed

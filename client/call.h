@@ -23,15 +23,15 @@ namespace latticed {
 // lets one thread notice a cancellation and a silent server, which the blocking
 // reader cannot. Not thread-safe.
 template <typename Response>
-class StreamCall {
+class MessageStream {
  public:
   using Reader = grpc::ClientAsyncReader<Response>;
   using Start = std::function<std::unique_ptr<Reader>(
       grpc::ClientContext*, grpc::CompletionQueue*, void* tag)>;
 
   // `silence_max`: a stream without a message for so long counts as broken.
-  StreamCall(const Start& start, absl::Duration silence_max,
-             const std::atomic<bool>* cancelled)
+  MessageStream(const Start& start, absl::Duration silence_max,
+                const std::atomic<bool>* cancelled)
       : silence_max_(silence_max), cancelled_(cancelled) {
     reader_ = start(&context_, &queue_, this);
     if (WaitForEvent()) {
@@ -41,11 +41,11 @@ class StreamCall {
     }
   }
 
-  StreamCall(const StreamCall&) = delete;
-  StreamCall& operator=(const StreamCall&) = delete;
+  MessageStream(const MessageStream&) = delete;
+  MessageStream& operator=(const MessageStream&) = delete;
 
   // Leaving early cancels the call.
-  ~StreamCall() {
+  ~MessageStream() {
     if (!finished_) {
       context_.TryCancel();
       (void)Finish();

@@ -143,12 +143,12 @@ absl::StatusOr<v1::SampleResponse> Client::Sample(
   return response;
 }
 
-SampleStream Client::StreamSamples(const v1::StreamSamplesRequest& request) {
-  return SampleStream(session_, request);
+SampleReader Client::StreamSamples(const v1::StreamSamplesRequest& request) {
+  return SampleReader(session_, request);
 }
 
-ChainStream Client::RunChain(const v1::RunChainRequest& request) {
-  return ChainStream(session_, request);
+ChainReader Client::RunChain(const v1::RunChainRequest& request) {
+  return ChainReader(session_, request);
 }
 
 }  // namespace latticed

@@ -4,7 +4,7 @@
 //   v1::StreamSamplesRequest request;
 //   request.mutable_model()->set_model("phi4-l8");
 //   request.set_count(4096);
-//   SampleStream draws = (*client)->StreamSamples(request);
+//   SampleReader draws = (*client)->StreamSamples(request);
 //   DrawBlock block;
 //   while (true) {
 //     absl::StatusOr<bool> more = draws.Next(&block);
@@ -25,9 +25,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "client/chain_stream.h"
+#include "client/chain_reader.h"
 #include "client/retry.h"
-#include "client/sample_stream.h"
+#include "client/sample_reader.h"
 #include "client/session.h"
 #include "grpcpp/channel.h"
 #include "latticed/v1/model.pb.h"
@@ -49,8 +49,8 @@ class Client {
 
   // At most 2 MiB of draws in one reply, not checked further than its CRC32C.
   absl::StatusOr<v1::SampleResponse> Sample(const v1::SampleRequest& request);
-  SampleStream StreamSamples(const v1::StreamSamplesRequest& request);
-  ChainStream RunChain(const v1::RunChainRequest& request);
+  SampleReader StreamSamples(const v1::StreamSamplesRequest& request);
+  ChainReader RunChain(const v1::RunChainRequest& request);
 
  private:
   explicit Client(std::shared_ptr<const Session> session);

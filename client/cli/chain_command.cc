@@ -57,7 +57,7 @@ absl::StatusOr<v1::RunChainRequest> MakeRequest(const CommandOptions& options) {
 }
 
 // Appends the kept configurations, repetitions written out.
-absl::Status Append(const ChainSteps& block, const v1::Lattice& lattice,
+absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
                     ArrayOutput* output) {
   size_t sites = 1;
   for (uint32_t extent : lattice.extent()) sites *= extent;
@@ -141,9 +141,9 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
                                " is new: a chain begins"));
   }
 
-  ChainStream chain = (*client)->RunChain(*request);
+  ChainReader chain = (*client)->RunChain(*request);
   std::optional<ChainSummaryBuilder> summary;
-  ChainSteps block;
+  StepBlock block;
   absl::Status ended;
   while (!interrupt.stop.load()) {
     const absl::StatusOr<bool> more = chain.Next(&block);

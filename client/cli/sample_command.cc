@@ -66,7 +66,7 @@ int RunSample(const CommandOptions& options, const Interrupt& interrupt) {
     return kExitUsage;
   }
 
-  SampleStream draws = (*client)->StreamSamples(*request);
+  SampleReader draws = (*client)->StreamSamples(*request);
   std::optional<DrawSummary> summary;
   std::vector<uint64_t> non_finite;
   DrawBlock block;

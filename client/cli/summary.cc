@@ -65,7 +65,7 @@ ChainSummaryBuilder::ChainSummaryBuilder(int64_t l0, int64_t l1,
                                          int64_t bytes_max)
     : l0_(l0), l1_(l1), measured_max_(MeasuredMax(l1, bytes_max)) {}
 
-void ChainSummaryBuilder::Add(const ChainSteps& block) {
+void ChainSummaryBuilder::Add(const StepBlock& block) {
   total_ += block.row.size();
   steps_ += block.steps;
   accepted_ += block.accepted;

@@ -48,7 +48,7 @@ class ChainSummaryBuilder {
  public:
   ChainSummaryBuilder(int64_t l0, int64_t l1,
                       int64_t bytes_max = int64_t{256} << 20);
-  void Add(const ChainSteps& block);
+  void Add(const StepBlock& block);
   Summary Result() const;
 
  private:

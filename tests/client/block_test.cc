@@ -107,7 +107,7 @@ TEST(SampleBlock, ContentThatWasLeftOutIsEmpty) {
 }
 
 TEST(ChainBlock, DecodesStepsRowsAndAcceptBits) {
-  ChainSteps steps;
+  StepBlock steps;
   ASSERT_THAT(Decode(FiveSteps(), kTwoSites, /*thinning=*/2, &steps), IsOk());
   EXPECT_THAT(steps.accept, ElementsAre(0, 1, 0, 0, 1));
   EXPECT_THAT(steps.kept_step, ElementsAre(4, 6));
@@ -116,14 +116,28 @@ TEST(ChainBlock, DecodesStepsRowsAndAcceptBits) {
   EXPECT_EQ(steps.token, "t");
 }
 
+// Steps 3 to 5 were proposals that are not finite: nothing is kept before 6.
+TEST(ChainBlock, AChainKeepsNothingBeforeItsFirstAcceptedStep) {
+  StepBlock steps;
+  v1::ChainBlock block = FiveSteps();
+  block.set_accept(std::string(1, 0b11000));
+  block.mutable_row()->RemoveLast();
+  ASSERT_THAT(Decode(block, kTwoSites, /*thinning=*/2, &steps), IsOk());
+  EXPECT_THAT(steps.kept_step, ElementsAre(6));
+  // Step 4 was accepted, so its configuration is missing.
+  block.set_accept(std::string(1, 0b10010));
+  EXPECT_THAT(Decode(block, kTwoSites, /*thinning=*/2, &steps),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("keeps 2")));
+}
+
 TEST(ChainBlock, ContradictionsAreInternal) {
-  ChainSteps steps;
+  StepBlock steps;
   v1::ChainBlock block = FiveSteps();
   block.set_accepted(3);
   EXPECT_THAT(Decode(block, kTwoSites, 2, &steps),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("accept bits")));
   EXPECT_THAT(Decode(FiveSteps(), kTwoSites, 1, &steps),
-              StatusIs(absl::StatusCode::kInternal, HasSubstr("thinning 1")));
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("keeps 5")));
   block = FiveSteps();
   block.set_row(1, 1);
   EXPECT_THAT(Decode(block, kTwoSites, 2, &steps),

@@ -170,7 +170,7 @@ TEST(Summary, MemoryIsBoundedAndTheTableSaysSo) {
 // Steps move, stay, move, stay, ...
 TEST(Summary, OfAChainRepeatsWhatWasRejected) {
   ChainSummaryBuilder summary(2, 2);
-  ChainSteps block;
+  StepBlock block;
   block.steps = 200;
   block.accepted = 100;
   for (uint32_t i = 0; i < 200; ++i) {

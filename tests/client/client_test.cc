@@ -53,7 +53,7 @@ v1::RunChainRequest Chain(uint64_t steps, uint32_t thinning = 1) {
 }
 
 // Reads to the end or to an error; every draw must be the next one's bytes.
-absl::Status ReadAll(SampleStream* draws) {
+absl::Status ReadAll(SampleReader* draws) {
   DrawBlock block;
   uint64_t next = 5;
   while (true) {
@@ -85,8 +85,8 @@ struct Walked {
   std::vector<uint8_t> accept;
   std::string token;
 };
-absl::Status ReadAll(ChainStream* chain, Walked* walked) {
-  ChainSteps block;
+absl::Status ReadAll(ChainReader* chain, Walked* walked) {
+  StepBlock block;
   while (true) {
     const absl::StatusOr<bool> more = chain->Next(&block);
     walked->token = chain->token();
@@ -102,7 +102,7 @@ absl::Status ReadAll(ChainStream* chain, Walked* walked) {
 
 TEST(Client, ReadsEveryDrawOnceAndInOrder) {
   FakeServer server;
-  SampleStream draws = Connect(server)->StreamSamples(Samples(200));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(200));
   EXPECT_THAT(ReadAll(&draws), IsOk());
   EXPECT_EQ(draws.received(), 200u);
   EXPECT_EQ(draws.resumes(), 0);
@@ -113,7 +113,7 @@ TEST(Client, ReadsEveryDrawOnceAndInOrder) {
 
 TEST(Client, ResumesBrokenStreamsAfterTheLastDrawReceived) {
   FakeServer server({.breaks = 3, .blocks_before_break = 1});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(300));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(300));
   EXPECT_THAT(ReadAll(&draws), IsOk());
   EXPECT_EQ(draws.received(), 300u);
   EXPECT_EQ(draws.resumes(), 3);
@@ -135,7 +135,7 @@ TEST(Client, SurvivesARestartedServer) {
   ClientOptions options = Impatient();
   options.retry.outage = absl::Seconds(20);
   auto client = Connect(*first, options);
-  SampleStream draws = client->StreamSamples(Samples(640));
+  SampleReader draws = client->StreamSamples(Samples(640));
   DrawBlock block;
   ASSERT_THAT(draws.Next(&block), IsOk());
   first->Stop();
@@ -159,7 +159,7 @@ TEST(Client, SurvivesARestartedServer) {
 
 TEST(Client, GivesUpOnAServerThatStaysAwayAndSaysHowFarItGot) {
   FakeServer server({.block_delay_ms = 10});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(640));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(640));
   DrawBlock block;
   ASSERT_THAT(draws.Next(&block), IsOk());
   server.Stop();
@@ -174,7 +174,7 @@ TEST(Client, GivesUpOnAServerThatStaysAwayAndSaysHowFarItGot) {
 
 TEST(Client, GivesUpOnAServerThatDiesAfterEveryHeader) {
   FakeServer server({.breaks = 1 << 30, .blocks_before_break = 0});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(64));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(64));
   EXPECT_THAT(ReadAll(&draws), StatusIs(absl::StatusCode::kUnavailable,
                                         HasSubstr("gave up after")));
   EXPECT_GT(server.sample_calls(), 3);
@@ -182,7 +182,7 @@ TEST(Client, GivesUpOnAServerThatDiesAfterEveryHeader) {
 
 TEST(Client, DrawsADamagedBlockAgain) {
   FakeServer server({.wrong_crcs = 2});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(64));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(64));
   EXPECT_THAT(ReadAll(&draws), IsOk());
   EXPECT_EQ(draws.received(), 64u);
   EXPECT_EQ(draws.resumes(), 2);
@@ -190,7 +190,7 @@ TEST(Client, DrawsADamagedBlockAgain) {
 
 TEST(Client, BlocksThatStayDamagedAreAnError) {
   FakeServer server({.wrong_crcs = 1 << 30});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(128));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(128));
   EXPECT_THAT(ReadAll(&draws),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("CRC32C")));
   EXPECT_EQ(draws.received(), 0u);
@@ -199,7 +199,7 @@ TEST(Client, BlocksThatStayDamagedAreAnError) {
 
 TEST(Client, RefusesToContinueWithAnotherVersion) {
   FakeServer server({.breaks = 1, .switches_version = true});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(300));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(300));
   EXPECT_THAT(ReadAll(&draws), StatusIs(absl::StatusCode::kFailedPrecondition,
                                         HasSubstr("pinned")));
   EXPECT_EQ(draws.received(), 64u);
@@ -209,7 +209,7 @@ TEST(Client, FollowsTheLiveVersionWhereAsked) {
   FakeServer server({.breaks = 1, .switches_version = true});
   v1::StreamSamplesRequest request = Samples(300);
   request.mutable_model()->set_policy(v1::VERSION_POLICY_FOLLOW);
-  SampleStream draws = Connect(server)->StreamSamples(request);
+  SampleReader draws = Connect(server)->StreamSamples(request);
   EXPECT_THAT(ReadAll(&draws), IsOk());
   ASSERT_EQ(draws.provenances().size(), 2u);
   EXPECT_EQ(draws.provenances()[1].first_index(), 5u + 64);
@@ -217,14 +217,14 @@ TEST(Client, FollowsTheLiveVersionWhereAsked) {
 
 TEST(Client, NoticesALostDraw) {
   FakeServer server({.skips_a_draw = true});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(300));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(300));
   EXPECT_THAT(ReadAll(&draws), StatusIs(absl::StatusCode::kInternal,
                                         HasSubstr("where 69 comes next")));
 }
 
 TEST(Client, NoticesAStreamThatEndsEarly) {
   FakeServer server({.ends_early_after = 2});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(300));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(300));
   EXPECT_THAT(ReadAll(&draws), StatusIs(absl::StatusCode::kInternal,
                                         HasSubstr("after 128 of 300")));
 }
@@ -233,7 +233,7 @@ TEST(Client, ASilentServerCountsAsBroken) {
   FakeServer server({.hangs = true});
   ClientOptions options = Impatient();
   options.silence_max = absl::Milliseconds(100);
-  SampleStream draws = Connect(server, options)->StreamSamples(Samples(300));
+  SampleReader draws = Connect(server, options)->StreamSamples(Samples(300));
   EXPECT_THAT(ReadAll(&draws), StatusIs(absl::StatusCode::kUnavailable,
                                         HasSubstr("sent nothing for")));
   EXPECT_GT(server.sample_calls(), 1);
@@ -244,7 +244,7 @@ TEST(Client, CancellingEndsACallThatWaits) {
   std::atomic<bool> cancelled = false;
   ClientOptions options = Impatient();
   options.cancelled = &cancelled;
-  SampleStream draws = Connect(server, options)->StreamSamples(Samples(300));
+  SampleReader draws = Connect(server, options)->StreamSamples(Samples(300));
   std::jthread cancel([&] {
     absl::SleepFor(absl::Milliseconds(100));
     cancelled = true;
@@ -258,7 +258,7 @@ TEST(Client, ComesBackWhenAFullServerAsksForIt) {
   FakeServer full({.refuse = DetailedStatus(
                        grpc::StatusCode::RESOURCE_EXHAUSTED, "queue is full",
                        "QUEUE_FULL", "", "", /*retry_delay_ms=*/50)});
-  SampleStream draws = Connect(full)->StreamSamples(Samples(64));
+  SampleReader draws = Connect(full)->StreamSamples(Samples(64));
   EXPECT_THAT(ReadAll(&draws), StatusIs(absl::StatusCode::kResourceExhausted));
   // Waits of at least 50 ms within 400 ms.
   EXPECT_GT(full.sample_calls(), 1);
@@ -266,7 +266,7 @@ TEST(Client, ComesBackWhenAFullServerAsksForIt) {
 
   FakeServer final({.refuse = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
                                            "too much")});
-  SampleStream refused = Connect(final)->StreamSamples(Samples(64));
+  SampleReader refused = Connect(final)->StreamSamples(Samples(64));
   EXPECT_THAT(ReadAll(&refused),
               StatusIs(absl::StatusCode::kResourceExhausted));
   EXPECT_EQ(final.sample_calls(), 1);
@@ -274,7 +274,7 @@ TEST(Client, ComesBackWhenAFullServerAsksForIt) {
 
 TEST(Client, DrawsThatAreNotFiniteAreLeftOutAndCounted) {
   FakeServer server({.non_finite = 7});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(100));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(100));
   EXPECT_THAT(ReadAll(&draws), IsOk());
   EXPECT_EQ(draws.received(), 100u);
   EXPECT_EQ(draws.non_finite(), 1u);
@@ -285,7 +285,7 @@ TEST(Client, ErrorsKeepTheirCodeReasonAndFields) {
   FakeServer server({.refuse = DetailedStatus(
                          grpc::StatusCode::INVALID_ARGUMENT, "bad request",
                          "INVALID_FIELD", "count", "must be 1..2^40")});
-  SampleStream draws = Connect(server)->StreamSamples(Samples(64));
+  SampleReader draws = Connect(server)->StreamSamples(Samples(64));
   const absl::Status status = ReadAll(&draws);
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
                                HasSubstr("count: must be 1..2^40")));
@@ -340,13 +340,13 @@ TEST(Client, NothingListeningIsUnavailableAndNamesTheAddress) {
 
 TEST(Chain, ResumedFromTokensIsTheSameChain) {
   FakeServer whole;
-  ChainStream unbroken = Connect(whole)->RunChain(Chain(400));
+  ChainReader unbroken = Connect(whole)->RunChain(Chain(400));
   Walked expected;
   ASSERT_THAT(ReadAll(&unbroken, &expected), IsOk());
   ASSERT_EQ(expected.index.size(), 400u);
 
   FakeServer server({.breaks = 3, .blocks_before_break = 1});
-  ChainStream chain = Connect(server)->RunChain(Chain(400));
+  ChainReader chain = Connect(server)->RunChain(Chain(400));
   Walked walked;
   EXPECT_THAT(ReadAll(&chain, &walked), IsOk());
   EXPECT_EQ(chain.resumes(), 3);
@@ -372,7 +372,7 @@ TEST(Chain, BrokenBeforeItsFirstBlockBeginsTheSameChainAgain) {
   FakeServer server({.breaks = 1, .blocks_before_break = 0});
   v1::RunChainRequest request = Chain(100);
   request.mutable_chain()->clear_stream();
-  ChainStream chain = Connect(server)->RunChain(request);
+  ChainReader chain = Connect(server)->RunChain(request);
   Walked walked;
   EXPECT_THAT(ReadAll(&chain, &walked), IsOk());
   const auto requests = server.chain_requests();
@@ -385,18 +385,18 @@ TEST(Chain, BrokenBeforeItsFirstBlockBeginsTheSameChainAgain) {
 TEST(Chain, ContinuesFromATokenAndThins) {
   FakeServer server;
   auto client = Connect(server);
-  ChainStream whole = client->RunChain(Chain(300, /*thinning=*/7));
+  ChainReader whole = client->RunChain(Chain(300, /*thinning=*/7));
   Walked expected;
   ASSERT_THAT(ReadAll(&whole, &expected), IsOk());
   EXPECT_EQ(expected.index.size(), (300 + 6) / 7);
 
-  ChainStream head = client->RunChain(Chain(100, /*thinning=*/7));
+  ChainReader head = client->RunChain(Chain(100, /*thinning=*/7));
   Walked walked;
   ASSERT_THAT(ReadAll(&head, &walked), IsOk());
   v1::RunChainRequest rest;
   rest.set_token(walked.token);
   rest.set_steps(200);
-  ChainStream tail = client->RunChain(rest);
+  ChainReader tail = client->RunChain(rest);
   ASSERT_THAT(ReadAll(&tail, &walked), IsOk());
   EXPECT_EQ(tail.header().first_step(), 100u);
   EXPECT_EQ(walked.index, expected.index);
@@ -405,11 +405,11 @@ TEST(Chain, ContinuesFromATokenAndThins) {
 
 TEST(Chain, DamagedBlocksAreDrawnAgainFromTheTokenBefore) {
   FakeServer whole;
-  ChainStream unbroken = Connect(whole)->RunChain(Chain(200));
+  ChainReader unbroken = Connect(whole)->RunChain(Chain(200));
   Walked expected;
   ASSERT_THAT(ReadAll(&unbroken, &expected), IsOk());
   FakeServer server({.wrong_crcs = 2});
-  ChainStream chain = Connect(server)->RunChain(Chain(200));
+  ChainReader chain = Connect(server)->RunChain(Chain(200));
   Walked walked;
   EXPECT_THAT(ReadAll(&chain, &walked), IsOk());
   EXPECT_EQ(walked.index, expected.index);
@@ -420,7 +420,7 @@ TEST(Chain, ForgedTokensAreRefused) {
   v1::RunChainRequest request;
   request.set_token("not a token");
   request.set_steps(10);
-  ChainStream chain = Connect(server)->RunChain(request);
+  ChainReader chain = Connect(server)->RunChain(request);
   Walked walked;
   const absl::Status status = ReadAll(&chain, &walked);
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument));
@@ -430,7 +430,7 @@ TEST(Chain, ForgedTokensAreRefused) {
 
 TEST(Chain, RefusesToContinueWithAnotherVersion) {
   FakeServer server({.breaks = 1, .switches_version = true});
-  ChainStream chain = Connect(server)->RunChain(Chain(200));
+  ChainReader chain = Connect(server)->RunChain(Chain(200));
   Walked walked;
   EXPECT_THAT(ReadAll(&chain, &walked),
               StatusIs(absl::StatusCode::kFailedPrecondition));

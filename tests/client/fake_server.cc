@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "client/sample_stream.h"
+#include "client/sample_reader.h"
 #include "core/wire/block.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"

@@ -16,14 +16,14 @@ namespace latticed {
 
 // Every step arrives once, in order; after a break the chain goes on from the
 // last token received. Not thread-safe.
-class ChainStream {
+class ChainReader {
  public:
-  ChainStream(std::shared_ptr<const Session> session,
+  ChainReader(std::shared_ptr<const Session> session,
               const v1::RunChainRequest& request);
 
   // False at the end; *block is then untouched. An error ends the stream:
   // what was returned before it stays valid, and token() continues after it.
-  absl::StatusOr<bool> Next(ChainSteps* block);
+  absl::StatusOr<bool> Next(StepBlock* block);
 
   // Valid once Next has returned true.
   const v1::ChainHeader& header() const { return header_; }
@@ -43,14 +43,14 @@ class ChainStream {
   void Open();
   // True: *block was filled.
   absl::StatusOr<bool> Take(const v1::RunChainResponse& message,
-                            ChainSteps* block);
+                            StepBlock* block);
   absl::Status TakeHeader(const v1::ChainHeader& header);
-  absl::Status TakeBlock(const v1::ChainBlock& message, ChainSteps* block);
+  absl::Status TakeBlock(const v1::ChainBlock& message, StepBlock* block);
 
   std::shared_ptr<const Session> session_;
   const v1::RunChainRequest request_;
   Retry retry_;
-  std::unique_ptr<StreamCall<v1::RunChainResponse>> call_;
+  std::unique_ptr<MessageStream<v1::RunChainResponse>> call_;
   bool has_header_ = false;  // of this call
   bool begun_ = false;       // header_ is set
   bool done_ = false;

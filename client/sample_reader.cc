@@ -1,4 +1,4 @@
-#include "client/sample_stream.h"
+#include "client/sample_reader.h"
 
 #include <utility>
 
@@ -15,13 +15,13 @@ uint64_t DigestPrefix(absl::string_view digest) {
   return prefix;
 }
 
-SampleStream::SampleStream(std::shared_ptr<const Session> session,
+SampleReader::SampleReader(std::shared_ptr<const Session> session,
                            const v1::StreamSamplesRequest& request)
     : session_(std::move(session)),
       request_(request),
       retry_(session_->NewRetry()) {}
 
-void SampleStream::Open() {
+void SampleReader::Open() {
   v1::StreamSamplesRequest request = request_;
   if (!provenances_.empty()) {
     const v1::Provenance& last = provenances_.back();
@@ -33,7 +33,7 @@ void SampleStream::Open() {
     }
   }
   has_header_ = false;
-  call_ = std::make_unique<StreamCall<v1::StreamSamplesResponse>>(
+  call_ = std::make_unique<MessageStream<v1::StreamSamplesResponse>>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
           void* tag) {
         return session_->sampler->AsyncStreamSamples(context, request, queue,
@@ -42,7 +42,7 @@ void SampleStream::Open() {
       session_->options.silence_max, session_->options.cancelled);
 }
 
-absl::StatusOr<bool> SampleStream::Next(DrawBlock* block) {
+absl::StatusOr<bool> SampleReader::Next(DrawBlock* block) {
   while (!done_) {
     if (call_ == nullptr) Open();
     v1::StreamSamplesResponse message;
@@ -76,7 +76,7 @@ absl::StatusOr<bool> SampleStream::Next(DrawBlock* block) {
   return false;
 }
 
-absl::StatusOr<SampleStream::Outcome> SampleStream::Take(
+absl::StatusOr<SampleReader::Outcome> SampleReader::Take(
     v1::StreamSamplesResponse& message, DrawBlock* block) {
   switch (message.kind_case()) {
     case v1::StreamSamplesResponse::kHeader:
@@ -99,7 +99,7 @@ absl::StatusOr<SampleStream::Outcome> SampleStream::Take(
   }
 }
 
-absl::Status SampleStream::TakeProvenance(const v1::Provenance& provenance) {
+absl::Status SampleReader::TakeProvenance(const v1::Provenance& provenance) {
   if (provenances_.empty()) {
     provenances_.push_back(provenance);
   } else {
@@ -129,7 +129,7 @@ absl::Status SampleStream::TakeProvenance(const v1::Provenance& provenance) {
   return absl::OkStatus();
 }
 
-absl::Status SampleStream::TakeBlock(const v1::SampleBlock& message,
+absl::Status SampleReader::TakeBlock(const v1::SampleBlock& message,
                                      DrawBlock* block) {
   if (!has_header_) {
     return absl::InternalError("the server sent a block before its header");
@@ -166,7 +166,7 @@ absl::Status SampleStream::TakeBlock(const v1::SampleBlock& message,
   return absl::OkStatus();
 }
 
-absl::Status SampleStream::Recover(absl::Status error) {
+absl::Status SampleReader::Recover(absl::Status error) {
   const bool begun = !provenances_.empty();
   if (absl::Status s = retry_.Wait(error); !s.ok()) {
     if (received_ == 0) return s;

@@ -20,9 +20,9 @@ namespace latticed {
 // after the last one received, pinned to the digest and the stream it began
 // with: the caller sees no difference. A model FOLLOWed may change its version
 // instead. Not thread-safe.
-class SampleStream {
+class SampleReader {
  public:
-  SampleStream(std::shared_ptr<const Session> session,
+  SampleReader(std::shared_ptr<const Session> session,
                const v1::StreamSamplesRequest& request);
 
   // False at the end; *block is then untouched. An error ends the stream:
@@ -54,7 +54,7 @@ class SampleStream {
   std::shared_ptr<const Session> session_;
   const v1::StreamSamplesRequest request_;
   Retry retry_;
-  std::unique_ptr<StreamCall<v1::StreamSamplesResponse>> call_;
+  std::unique_ptr<MessageStream<v1::StreamSamplesResponse>> call_;
   bool has_header_ = false;  // of this call
   bool done_ = false;
   BlockShape shape_;

@@ -1,4 +1,4 @@
-#include "client/chain_stream.h"
+#include "client/chain_reader.h"
 
 #include <algorithm>
 #include <utility>
@@ -8,14 +8,14 @@
 
 namespace latticed {
 
-ChainStream::ChainStream(std::shared_ptr<const Session> session,
+ChainReader::ChainReader(std::shared_ptr<const Session> session,
                          const v1::RunChainRequest& request)
     : session_(std::move(session)),
       request_(request),
       retry_(session_->NewRetry()),
       token_(request.token()) {}
 
-void ChainStream::Open() {
+void ChainReader::Open() {
   v1::RunChainRequest request = request_;
   request.set_steps(request_.steps() - steps_);
   if (!token_.empty()) {
@@ -28,7 +28,7 @@ void ChainStream::Open() {
         header_.provenance().stream_id());
   }
   has_header_ = false;
-  call_ = std::make_unique<StreamCall<v1::RunChainResponse>>(
+  call_ = std::make_unique<MessageStream<v1::RunChainResponse>>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
           void* tag) {
         return session_->chain->AsyncRunChain(context, request, queue, tag);
@@ -36,7 +36,7 @@ void ChainStream::Open() {
       session_->options.silence_max, session_->options.cancelled);
 }
 
-absl::StatusOr<bool> ChainStream::Next(ChainSteps* block) {
+absl::StatusOr<bool> ChainReader::Next(StepBlock* block) {
   while (!done_) {
     if (call_ == nullptr) Open();
     v1::RunChainResponse message;
@@ -75,8 +75,8 @@ absl::StatusOr<bool> ChainStream::Next(ChainSteps* block) {
   return false;
 }
 
-absl::StatusOr<bool> ChainStream::Take(const v1::RunChainResponse& message,
-                                       ChainSteps* block) {
+absl::StatusOr<bool> ChainReader::Take(const v1::RunChainResponse& message,
+                                       StepBlock* block) {
   switch (message.kind_case()) {
     case v1::RunChainResponse::kHeader:
       if (absl::Status s = TakeHeader(message.header()); !s.ok()) return s;
@@ -92,7 +92,7 @@ absl::StatusOr<bool> ChainStream::Take(const v1::RunChainResponse& message,
   }
 }
 
-absl::Status ChainStream::TakeHeader(const v1::ChainHeader& header) {
+absl::Status ChainReader::TakeHeader(const v1::ChainHeader& header) {
   if (!begun_) {
     header_ = header;
     begun_ = true;
@@ -119,8 +119,8 @@ absl::Status ChainStream::TakeHeader(const v1::ChainHeader& header) {
   return absl::OkStatus();
 }
 
-absl::Status ChainStream::TakeBlock(const v1::ChainBlock& message,
-                                    ChainSteps* block) {
+absl::Status ChainReader::TakeBlock(const v1::ChainBlock& message,
+                                    StepBlock* block) {
   if (!has_header_) {
     return absl::InternalError("the server sent a block before its header");
   }

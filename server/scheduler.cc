@@ -29,7 +29,10 @@ struct DrawJob::State {
   bool queued = false;
   bool posted = false;
   bool closed = false;
+  // Why there are no further blocks. Those opened before still come, unless
+  // drawing one of them is what failed.
   grpc::Status failure;
+  bool broken = false;
 };
 
 namespace {
@@ -63,8 +66,10 @@ bool DrawJob::Done() const {
 
 grpc::Status DrawJob::Failure() const {
   MutexLock lock(scheduler_->mutex_);
-  // Blocks that were full before the failure are still good.
-  return state_->full.empty() ? state_->failure : grpc::Status::OK;
+  const uint64_t opened = state_->next_index - state_->request.first_index;
+  const bool over = state_->full.empty() &&
+                    (state_->broken || state_->popped == opened);
+  return over ? state_->failure : grpc::Status::OK;
 }
 
 void DrawJob::Cancel() {
@@ -297,7 +302,8 @@ void Scheduler::FinishTile(Tile tile, const std::string& error) {
     const auto job = std::static_pointer_cast<DrawJob::State>(piece.job);
     if (!error.empty()) {
       if (job->closed) continue;
-      if (job->failure.ok()) {
+      if (!job->broken) {
+        job->broken = true;
         job->failure = Error(
             grpc::StatusCode::INTERNAL, "DRAW_FAILED",
             absl::StrCat("drawing from ", tile.version->Name(), " failed: ",
@@ -316,7 +322,7 @@ void Scheduler::FinishTile(Tile tile, const std::string& error) {
     } else {
       job->drawn += static_cast<uint64_t>(piece.count);
       piece.block->drawn += piece.count;
-      if (piece.block->drawn == piece.block->count && job->failure.ok()) {
+      if (piece.block->drawn == piece.block->count && !job->broken) {
         job->full.push_back(piece.block);
         PostLocked(job);
       }

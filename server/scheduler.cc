@@ -25,7 +25,8 @@ struct DrawJob::State {
   int64_t committed = 0;
   uint64_t drawn = 0;
   uint64_t popped = 0;
-  int64_t deficit = 0;
+  int64_t quantum = 0;
+  int64_t deficit = 0;  // sites it may still draw in this turn
   bool queued = false;
   bool posted = false;
   bool closed = false;
@@ -107,7 +108,11 @@ grpc::Status Scheduler::Submit(DrawRequest request,
       request.count, static_cast<uint64_t>(request.block_draws)));
   state->reserved = Block::Bytes(
       first_block, request.version->lattice.Sites(), request.phi);
-  state->deficit = limits_.quantum_sites;
+  // Small tiles are slower per site: a turn is never more than 16 of them.
+  state->quantum = std::min(limits_.quantum_sites,
+                            16 * request.version->tile *
+                                request.version->lattice.Sites());
+  state->deficit = state->quantum;
   state->request = std::move(request);
   const std::string& peer = state->request.peer;
 
@@ -229,7 +234,7 @@ Scheduler::JobRef Scheduler::PickLocked() {
       arrivals_in_a_row_ = arrival ? arrivals_in_a_row_ + 1 : 0;
       return job;
     }
-    job->deficit += limits_.quantum_sites;
+    job->deficit += job->quantum;
     queue.pop_front();
     ring_.push_back(std::move(job));
   }

@@ -45,7 +45,7 @@ TEST_F(Drain, StreamsEndAtABlockBoundaryAndResume) {
       results[c] = Stream(channel, request);
     });
   }
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   const auto start = Clock::now();
   server_->Drain();
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(4));

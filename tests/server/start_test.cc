@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 absl::Status StartError(const Config& config) {
   return Server::Start(config, ToySamplers(), nullptr).status();

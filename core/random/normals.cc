@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 
@@ -11,7 +12,7 @@ namespace {
 
 // Blocks computed together, word by word: long enough to vectorise, short
 // enough to stay in registers and first-level cache.
-constexpr int kWidth = 32;
+constexpr size_t kWidth = 32;
 
 struct Words {
   uint32_t w[4][kWidth];
@@ -22,14 +23,14 @@ struct Words {
     const std::array<uint32_t, 4>& counter, std::array<uint32_t, 2> key,
     Words* out) {
   auto& w = out->w;
-  for (int i = 0; i < kWidth; ++i) {
+  for (size_t i = 0; i < kWidth; ++i) {
     w[0][i] = counter[0] + static_cast<uint32_t>(i);
     w[1][i] = counter[1];
     w[2][i] = counter[2];
     w[3][i] = counter[3];
   }
   for (int round = 0; round < 10; ++round) {
-    for (int i = 0; i < kWidth; ++i) {
+    for (size_t i = 0; i < kWidth; ++i) {
       const uint64_t p0 = uint64_t{0xD2511F53} * w[0][i];
       const uint64_t p1 = uint64_t{0xCD9E8D57} * w[2][i];
       const uint32_t w0 = static_cast<uint32_t>(p1 >> 32) ^ w[1][i] ^ key[0];
@@ -52,15 +53,15 @@ struct Words {
   PhiloxMany(counter, key, &words);
   float normal[4][kWidth];
   for (int pair = 0; pair < 4; pair += 2) {
-    for (int i = 0; i < kWidth; ++i) {
+    for (size_t i = 0; i < kWidth; ++i) {
       const double r = BoxMullerRadius(words.w[pair][i]);
       const SineCosine a = BoxMullerAngle(words.w[pair + 1][i]);
       normal[pair][i] = static_cast<float>(r * a.cosine);
       normal[pair + 1][i] = static_cast<float>(r * a.sine);
     }
   }
-  for (int i = 0; i < kWidth; ++i) {
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = normal[j][i];
+  for (size_t i = 0; i < kWidth; ++i) {
+    for (size_t j = 0; j < 4; ++j) out[4 * i + j] = normal[j][i];
   }
 }
 
@@ -69,8 +70,8 @@ struct Words {
     uint32_t* out) {
   Words words;
   PhiloxMany(counter, key, &words);
-  for (int i = 0; i < kWidth; ++i) {
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = words.w[j][i];
+  for (size_t i = 0; i < kWidth; ++i) {
+    for (size_t j = 0; j < 4; ++j) out[4 * i + j] = words.w[j][i];
   }
 }
 

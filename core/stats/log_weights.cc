@@ -65,6 +65,7 @@ Estimate Jackknife(absl::Span<const double> values,
     }
   }
   std::vector<double> leave_one_out;
+  leave_one_out.reserve(blocks.size());
   for (const Sums& block : blocks) {
     leave_one_out.push_back(
         f({total.n - block.n, total.a - block.a, total.b - block.b}));

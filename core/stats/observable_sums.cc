@@ -49,9 +49,9 @@ std::map<std::string, Estimate> EstimateBlocks(
 
   const std::vector<double> values =
       ObservablesAt(Means(total, nullptr), l0, l1);
-  std::vector<std::vector<double>> leave_one_out;
-  for (const ObservableSums& block : blocks) {
-    leave_one_out.push_back(ObservablesAt(Means(total, &block), l0, l1));
+  std::vector<std::vector<double>> leave_one_out(blocks.size());
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    leave_one_out[b] = ObservablesAt(Means(total, &blocks[b]), l0, l1);
   }
   std::vector<Estimate> estimates;
   std::vector<double> thetas(blocks.size());

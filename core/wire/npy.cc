@@ -125,7 +125,7 @@ absl::StatusOr<NpyArray> ParseNpy(absl::string_view file) {
     return Damaged(absl::StrCat("its shape asks for ", bytes,
                                 " bytes of data, the file has ", data.size()));
   }
-  array.bytes = std::string(data);
+  array.bytes.assign(data.data(), data.size());
   return array;
 }
 

@@ -12,7 +12,7 @@ namespace {
 
 // Blocks computed together, word by word: long enough to vectorise, short
 // enough to stay in registers and first-level cache.
-constexpr size_t kWidth = 32;
+constexpr size_t kWidth = 8;
 
 struct Words {
   uint32_t w[4][kWidth];

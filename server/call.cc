@@ -74,6 +74,9 @@ StreamCall* StreamCall::Launch(std::shared_ptr<StreamCall> call,
       raw->context_->metrics->Rejected("draining");
     } else {
       status = raw->Begin(request);
+      if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+        raw->context_->metrics->Rejected("no_live_version");
+      }
     }
     if (!status.ok()) {
       raw->outbox_.clear();
@@ -205,7 +208,7 @@ void StreamCall::OnDone() {
     MutexLock lock(mutex_);
     done_ = true;
     self = std::move(self_);
-    record_.End(code_, /*streaming=*/true);
+    record_.End(code_);
     context_->metrics->StreamEnded(reason_);
   }
   context_->calls->Remove(this);

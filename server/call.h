@@ -81,8 +81,8 @@ class RpcRecord {
                                          start_)
         .count();
   }
-  void End(grpc::StatusCode code, bool streaming) {
-    metrics_->RpcEnded(rpc_, code, Seconds(), streaming);
+  void End(grpc::StatusCode code) {
+    metrics_->RpcEnded(rpc_, code, Seconds());
   }
 
  private:

@@ -28,7 +28,7 @@ grpc::ServerUnaryReactor* ChainServiceImpl::VerifyChainToken(
     response->set_accepted(state.accepted);
     response->set_thinning(state.thinning);
   }
-  record.End(status.error_code(), /*streaming=*/false);
+  record.End(status.error_code());
   grpc::ServerUnaryReactor* reactor = grpc_context->DefaultReactor();
   reactor->Finish(status);
   return reactor;

@@ -1,13 +1,14 @@
 // latticed: flags -> Config -> parts -> serve.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <thread>
-
-#include <ATen/Parallel.h>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -15,6 +16,7 @@
 #include "absl/flags/usage_config.h"
 #include "absl/strings/str_cat.h"
 #include "core/factory.h"
+#include "core/kernels/parallel.h"
 #include "latticed/build_id.h"
 #include "server/config.h"
 #include "server/log.h"
@@ -115,40 +117,65 @@ int Fail(const absl::Status& status) {
   return EXIT_FAILURE;
 }
 
-// Signals that end the server; blocked in every thread and waited for.
-sigset_t EndingSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  return signals;
+// SIGTERM and SIGINT: the first one while starting exits, there being nothing
+// to end in order; the first one while serving wakes main, which drains; any
+// further one exits at once. A handler, and not sigwait alone, because OpenBLAS
+// starts threads before main that no mask of ours reaches.
+enum class Phase { kStarting, kServing, kDraining };
+std::atomic<Phase> phase{Phase::kStarting};
+static_assert(std::atomic<Phase>::is_always_lock_free);
+int wake_up[2];  // a pipe
+
+void OnEndingSignal(int number) {
+  Phase before = Phase::kServing;
+  if (phase.compare_exchange_strong(before, Phase::kDraining)) {
+    const char byte = static_cast<char>(number);
+    if (write(wake_up[1], &byte, 1) == 1) return;
+  }
+  _exit(before == Phase::kStarting ? EXIT_SUCCESS : 128 + number);
+}
+
+absl::Status HandleSignals() {
+  if (pipe2(wake_up, O_CLOEXEC) != 0) {
+    return absl::ResourceExhaustedError(
+        "no file descriptors are left; raise ulimit -n");
+  }
+  struct sigaction action = {};
+  action.sa_handler = OnEndingSignal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &action, nullptr);
+  return absl::OkStatus();
+}
+
+// Returns the signal.
+int WaitForSignal() {
+  char byte = 0;
+  while (read(wake_up[0], &byte, 1) != 1) {
+  }
+  return byte;
 }
 
 int Serve(const Config& config) {
-  const sigset_t signals = EndingSignals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);
-  if (config.threads > 0) at::set_num_threads(config.threads);
-
+  const absl::Status handled = HandleSignals();
+  if (!handled.ok()) return Fail(handled);
+  SetComputeThreads(config.threads);
   auto server = Server::Start(config, RealSamplers(config), MakeCouplings);
   if (!server.ok()) return Fail(server.status());
   const auto port = [](const std::string& listen, int number) {
     const auto address = ParseAddress(listen);
     return absl::StrCat(address->host, ":", number);
   };
+  phase = Phase::kServing;
   std::cout << "latticed ready grpc="
             << port(config.listen, (*server)->grpc_port())
             << " http=" << port(config.http_listen, (*server)->http_port())
             << " models=" << (*server)->models() << std::endl;
 
-  int number = 0;
-  sigwait(&signals, &number);
+  const int number = WaitForSignal();
   Log(LogLevel::kInfo, absl::StrCat("signal ", number, ": draining"));
-  std::thread([signals] {
-    int second = 0;
-    sigwait(&signals, &second);
-    _exit(128 + second);
-  }).detach();
   // A drain takes at most 24 s; should it hang, the promise is 25 s.
   std::thread([] {
     std::this_thread::sleep_for(std::chrono::milliseconds(24500));

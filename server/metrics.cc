@@ -43,11 +43,11 @@ void Metrics::RpcStarted(const RpcName& rpc) {
 }
 
 void Metrics::RpcEnded(const RpcName& rpc, grpc::StatusCode code,
-                       double seconds, bool streaming) {
+                       double seconds) {
   const RpcSeries& series = rpcs_.at(rpc);
   series.in_flight->Decrement();
   series.completed.at(std::string(CodeName(code)))->Increment();
-  if (!streaming) Observe(series.duration, seconds);
+  if (series.duration != nullptr) Observe(series.duration, seconds);
 }
 
 void Metrics::FirstMessage(const RpcName& rpc, double seconds) {

@@ -54,8 +54,8 @@ class Metrics {
 
   // RPCs.
   void RpcStarted(const RpcName& rpc);
-  void RpcEnded(const RpcName& rpc, grpc::StatusCode code, double seconds,
-                bool streaming);
+  void RpcEnded(const RpcName& rpc, grpc::StatusCode code, double seconds);
+  // Streams only.
   void FirstMessage(const RpcName& rpc, double seconds);
   void Sent(const RpcName& rpc, int64_t bytes, double wait_seconds);
   void Rejected(absl::string_view reason);
@@ -107,10 +107,10 @@ class Metrics {
     Counter* started;
     std::map<std::string, Counter*> completed;
     Gauge* in_flight;
-    Histogram* duration;
-    Histogram* first_message;
-    Counter* sent_bytes;
-    Counter* sent_messages;
+    Histogram* duration = nullptr;       // unary
+    Histogram* first_message = nullptr;  // streams, and the next two
+    Counter* sent_bytes = nullptr;
+    Counter* sent_messages = nullptr;
   };
   struct ModelSeries {
     Gauge* queue;
@@ -138,7 +138,7 @@ class Metrics {
   using VersionKey = std::pair<std::string, int64_t>;
 
   void CreateFamilies();
-  void CreateRpcSeries(const RpcName& rpc);
+  void CreateRpcSeries(const RpcName& rpc, bool streaming);
   ModelSeries* Model(const std::string& model)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveVersion(const VersionKey& key)

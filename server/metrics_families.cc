@@ -1,6 +1,5 @@
 // Names and help of every family: the one place where a metric is declared.
 #include <string>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "grpcpp/grpcpp.h"
@@ -85,16 +84,19 @@ void Metrics::CreateFamilies() {
   load_seconds_ = histogram("model_load_seconds", "Loading, by phase.");
 }
 
-void Metrics::CreateRpcSeries(const RpcName& rpc) {
+void Metrics::CreateRpcSeries(const RpcName& rpc, bool streaming) {
   const prometheus::Labels labels = {{"service", rpc.service},
                                      {"method", rpc.method}};
   RpcSeries series;
   series.started = &rpc_started_->Add(labels);
   series.in_flight = &rpc_in_flight_->Add(labels);
-  series.duration = &rpc_duration_->Add(labels, RpcBuckets());
-  series.first_message = &rpc_first_message_->Add(labels, RpcBuckets());
-  series.sent_bytes = &rpc_sent_bytes_->Add(labels);
-  series.sent_messages = &rpc_sent_messages_->Add(labels);
+  if (streaming) {
+    series.first_message = &rpc_first_message_->Add(labels, RpcBuckets());
+    series.sent_bytes = &rpc_sent_bytes_->Add(labels);
+    series.sent_messages = &rpc_sent_messages_->Add(labels);
+  } else {
+    series.duration = &rpc_duration_->Add(labels, RpcBuckets());
+  }
   for (int code = 0; code <= 17; ++code) {
     const std::string name(CodeName(static_cast<grpc::StatusCode>(code)));
     prometheus::Labels with_code = labels;
@@ -106,19 +108,20 @@ void Metrics::CreateRpcSeries(const RpcName& rpc) {
 
 Metrics::Metrics() {
   CreateFamilies();
-  for (const RpcName& rpc : std::vector<RpcName>{
-           {"SamplerService", "Sample"},
-           {"SamplerService", "StreamSamples"},
-           {"SamplerService", "EvaluateLogProb"},
-           {"ChainService", "RunChain"},
-           {"ChainService", "VerifyChainToken"},
-           {"MeasureService", "Measure"},
-           {"ModelService", "ListModels"},
-           {"ModelService", "GetModel"},
-           {"ModelService", "ListModelVersions"},
-           {"ModelService", "GetModelVersion"},
-           {"ModelService", "WatchModelVersions"}}) {
-    CreateRpcSeries(rpc);
+  for (const RpcName& rpc : {RpcName{"SamplerService", "StreamSamples"},
+                             {"SamplerService", "EvaluateLogProb"},
+                             {"ChainService", "RunChain"},
+                             {"MeasureService", "Measure"},
+                             {"ModelService", "WatchModelVersions"}}) {
+    CreateRpcSeries(rpc, /*streaming=*/true);
+  }
+  for (const RpcName& rpc : {RpcName{"SamplerService", "Sample"},
+                             {"ChainService", "VerifyChainToken"},
+                             {"ModelService", "ListModels"},
+                             {"ModelService", "GetModel"},
+                             {"ModelService", "ListModelVersions"},
+                             {"ModelService", "GetModelVersion"}}) {
+    CreateRpcSeries(rpc, /*streaming=*/false);
   }
   for (const char* reason : {"queue_full", "draining", "no_live_version"}) {
     rejections_[reason] = &rpc_rejected_->Add({{"reason", reason}});

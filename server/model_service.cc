@@ -42,7 +42,7 @@ grpc::Status BadPageToken() {
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* grpc_context,
                                  RpcRecord record,
                                  const grpc::Status& status) {
-  record.End(status.error_code(), /*streaming=*/false);
+  record.End(status.error_code());
   grpc::ServerUnaryReactor* reactor = grpc_context->DefaultReactor();
   reactor->Finish(status);
   return reactor;

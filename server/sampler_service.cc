@@ -34,6 +34,9 @@ class SampleCall final : public grpc::ServerUnaryReactor,
         raw->context_->metrics->Rejected("draining");
       } else {
         status = raw->Begin(request);
+        if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+          raw->context_->metrics->Rejected("no_live_version");
+        }
       }
       if (!status.ok()) raw->End(status);
     }
@@ -60,7 +63,7 @@ class SampleCall final : public grpc::ServerUnaryReactor,
     {
       MutexLock lock(mutex_);
       self = std::move(self_);
-      record_.End(code_, /*streaming=*/false);
+      record_.End(code_);
       if (code_ == grpc::StatusCode::OK) {
         context_->metrics->Delivered(version_->model, draws_);
       }
@@ -169,7 +172,7 @@ class EvaluateCall final
     Finish(Unimplemented("EvaluateLogProb"));
   }
   void OnDone() override {
-    record_.End(grpc::StatusCode::UNIMPLEMENTED, /*streaming=*/true);
+    record_.End(grpc::StatusCode::UNIMPLEMENTED);
     delete this;
   }
 

@@ -112,7 +112,9 @@ grpc::Status Scheduler::Submit(DrawRequest request,
   state->quantum = std::min(limits_.quantum_sites,
                             16 * request.version->tile *
                                 request.version->lattice.Sites());
-  state->deficit = state->quantum;
+  // An arrival's first turn is one tile: many that arrive together do not make
+  // the last of them wait for whole turns.
+  state->deficit = request.version->tile * request.version->lattice.Sites();
   state->request = std::move(request);
   const std::string& peer = state->request.peer;
 

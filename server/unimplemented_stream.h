@@ -15,7 +15,7 @@ class UnimplementedStream final : public grpc::ServerWriteReactor<Response> {
     this->Finish(Unimplemented(rpc.method));
   }
   void OnDone() override {
-    record_.End(grpc::StatusCode::UNIMPLEMENTED, /*streaming=*/true);
+    record_.End(grpc::StatusCode::UNIMPLEMENTED);
     delete this;
   }
 

@@ -124,6 +124,8 @@ absl::Status ValidateModelSpec(const v1::ModelSpec& spec) {
 absl::Status ValidateTrainingSpec(const v1::TrainingSpec& spec) {
   FieldChecks checks("");
   checks.Update(CheckModel("model", spec.model()));
+  checks.Require(spec.model().base().has_standard_normal(), "model.base",
+                 "training knows standard_normal only");
   CheckStart(spec, &checks);
   const uint64_t steps = CheckPhases(spec, &checks);
 
@@ -142,6 +144,7 @@ absl::Status ValidateTrainingSpec(const v1::TrainingSpec& spec) {
     checks.Positive("clip_norm_warmup", spec.clip_norm_warmup());
   }
   checks.Range("clip_warmup_steps", spec.clip_warmup_steps(), 0, steps);
+  checks.NotNegative("adam_epsilon", spec.adam_epsilon());
   checks.Fraction("ema_decay", spec.ema_decay());
   checks.Range("log_every_steps", spec.log_every_steps(), 1, UINT32_MAX);
   checks.Range("checkpoint_every_steps", spec.checkpoint_every_steps(), 1,

@@ -232,6 +232,11 @@ std::vector<BadSpec<v1::TrainingSpec>> BadTrainings() {
       {"clip_norm_warmup", "> 0", [](Spec* s) { s->set_clip_norm_warmup(0); }},
       {"clip_warmup_steps", "0 to 400",
        [](Spec* s) { s->set_clip_warmup_steps(401); }},
+      {"adam_epsilon", ">= 0", [](Spec* s) { s->set_adam_epsilon(-1e-3); }},
+      {"model.base", "standard_normal",
+       [](Spec* s) {
+         s->mutable_model()->mutable_base()->mutable_free_field()->set_mass(1);
+       }},
       {"ema_decay", "< 1", [](Spec* s) { s->set_ema_decay(1); }},
       {"ema_decay", "< 1", [](Spec* s) { s->set_ema_decay(kNan); }},
       {"log_every_steps", "1 to", [](Spec* s) { s->clear_log_every_steps(); }},
@@ -315,7 +320,8 @@ TEST(Validate, EveryFieldOfASpecMatters) {
   const std::vector<std::string> optional = {
       "seed",       "learning_rate_final", "warmup_steps",
       "adam_beta1", "adam_beta2",          "clip_warmup_steps",
-      "ema_decay",  "from_model",          "publish_every_steps"};
+      "ema_decay",  "from_model",          "publish_every_steps",
+      "adam_epsilon"};
   for (int i = 0; i < descriptor->field_count(); ++i) {
     const auto* field = descriptor->field(i);
     v1::TrainingSpec spec = good;

@@ -55,7 +55,10 @@ absl::StatusOr<Response> Unary(const Session& session, Method method,
 }  // namespace
 
 absl::Status Session::Explain(const absl::Status& status) const {
-  if (status.code() != absl::StatusCode::kUnavailable) return status;
+  // With a reason the server itself has spoken, so it is there.
+  if (!absl::IsUnavailable(status) || !ErrorReason(status).empty()) {
+    return status;
+  }
   return WithMessage(status,
                      absl::StrCat("server at ", target,
                                   " is not available: ", status.message()));
@@ -121,6 +124,28 @@ absl::StatusOr<v1::Model> Client::GetModel(const std::string& model) {
       request);
   if (!response.ok()) return response.status();
   return std::move(*response->mutable_model());
+}
+
+absl::StatusOr<std::vector<v1::ModelVersion>> Client::ListModelVersions(
+    const std::string& model) {
+  std::vector<v1::ModelVersion> versions;
+  v1::ListModelVersionsRequest request;
+  request.set_model(model);
+  do {
+    auto page =
+        Unary<v1::ListModelVersionsRequest, v1::ListModelVersionsResponse>(
+            *session_,
+            [this](grpc::ClientContext* context, const auto& in, auto* out) {
+              return session_->model->ListModelVersions(context, in, out);
+            },
+            request);
+    if (!page.ok()) return page.status();
+    for (v1::ModelVersion& version : *page->mutable_versions()) {
+      versions.push_back(std::move(version));
+    }
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  return versions;
 }
 
 absl::StatusOr<v1::SampleResponse> Client::Sample(

@@ -46,6 +46,9 @@ class Client {
   // By name, all pages.
   absl::StatusOr<std::vector<v1::Model>> ListModels();
   absl::StatusOr<v1::Model> GetModel(const std::string& model);
+  // Newest first, all pages.
+  absl::StatusOr<std::vector<v1::ModelVersion>> ListModelVersions(
+      const std::string& model);
 
   // At most 2 MiB of draws in one reply, not checked further than its CRC32C.
   absl::StatusOr<v1::SampleResponse> Sample(const v1::SampleRequest& request);

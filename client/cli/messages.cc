@@ -41,6 +41,10 @@ void PrintError(const absl::Status& status, const std::string& hint) {
 std::string HintFor(const absl::Status& status, Client* client) {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
+      if (ErrorReason(status) == "NO_LIVE_VERSION") {
+        return "`latticectl models` says why nothing is live";
+      }
+      if (!ErrorReason(status).empty()) return "again in a while";
       return "start a server with `latticed --repository DIR`, or name "
              "another one with --server HOST:PORT";
     case absl::StatusCode::kNotFound: {

@@ -16,6 +16,16 @@ std::string StateName(v1::VersionState state) {
   return name.substr(std::string("VERSION_STATE_").size());
 }
 
+// Why nothing of a model is live: its newest version and what became of it.
+std::string WhyNothingIsLive(Client* client, const std::string& model) {
+  const auto versions = client->ListModelVersions(model);
+  if (!versions.ok() || versions->empty()) return "";
+  const v1::ModelVersion& newest = versions->front();
+  return absl::StrCat("version ", newest.version(), " is ",
+                      StateName(newest.state()),
+                      newest.reason().empty() ? "" : ": ", newest.reason());
+}
+
 std::string ModelsTable(const std::vector<v1::Model>& models) {
   std::vector<std::vector<std::string>> rows = {
       {"model", "version", "digest", "lattice", "action", "ESS", "acceptance",
@@ -85,6 +95,11 @@ int RunModels(const CommandOptions& options, const Interrupt& interrupt) {
   std::fputs(
       options.json ? ModelsJson(*models).c_str() : ModelsTable(*models).c_str(),
       stdout);
+  for (const v1::Model& model : *models) {
+    if (model.has_live() || options.json) continue;
+    std::printf("%s has no live version: %s\n", model.model().c_str(),
+                WhyNothingIsLive(client->get(), model.model()).c_str());
+  }
   return kExitOk;
 }
 

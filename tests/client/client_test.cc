@@ -301,6 +301,7 @@ TEST(Client, ListsModelsOfAllPages) {
   EXPECT_EQ((*models)[0].model(), "empty");
   EXPECT_EQ((*models)[1].model(), "gauss");
   EXPECT_EQ(Connect(server)->GetModel("gauss")->live().version(), 1);
+  EXPECT_EQ(Connect(server)->ListModelVersions("empty")->size(), 2u);
   const auto unknown = Connect(server)->GetModel("nope");
   EXPECT_THAT(unknown, StatusIs(absl::StatusCode::kNotFound));
   EXPECT_EQ(ErrorReason(unknown.status()), "MODEL_NOT_FOUND");

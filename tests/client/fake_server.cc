@@ -360,6 +360,18 @@ class FakeServer::Models : public v1::ModelService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status ListModelVersions(
+      grpc::ServerContext*, const v1::ListModelVersionsRequest* request,
+      v1::ListModelVersionsResponse* response) override {
+    v1::ModelVersion& version = *response->add_versions();
+    version.set_model(request->model());
+    version.set_version(request->page_token().empty() ? 2 : 1);
+    version.set_state(v1::VERSION_STATE_REJECTED);
+    version.set_reason("weights.safetensors is truncated");
+    if (request->page_token().empty()) response->set_next_page_token("2");
+    return grpc::Status::OK;
+  }
+
   grpc::Status GetModel(grpc::ServerContext*,
                         const v1::GetModelRequest* request,
                         v1::GetModelResponse* response) override {

@@ -162,7 +162,9 @@ TEST_F(Latticectl, ModelsShowsWhatIsLive) {
   EXPECT_EQ(table.code, 0) << table.err;
   EXPECT_THAT(table.out, AllOf(HasSubstr("gauss"), HasSubstr("4x4"),
                                HasSubstr("phi4 m2=1 lambda=0.1"),
-                               HasSubstr("nothing live")));
+                               HasSubstr("nothing live"),
+                               HasSubstr("version 2 is REJECTED: weights."
+                                         "safetensors is truncated")));
   const Finished json = Run({"models", "--json"}, &server);
   const auto models = Json(json.out).fields().at("models").list_value();
   ASSERT_EQ(models.values_size(), 2);
@@ -192,6 +194,20 @@ TEST_F(Latticectl, AnUnknownModelExitsWithOneAndListsTheKnown) {
     EXPECT_EQ(run.code, 1);
     EXPECT_THAT(run.err, AllOf(HasSubstr("'nope'"), HasSubstr("gauss")));
   }
+}
+
+TEST_F(Latticectl, AModelWithoutALiveVersionIsNotAMissingServer) {
+  FakeServer server(
+      {.refuse = testing::DetailedStatus(grpc::StatusCode::UNAVAILABLE,
+                                         "model gauss has no live version",
+                                         "NO_LIVE_VERSION")});
+  const Finished run =
+      Run({"sample", "--model", "gauss", "--count", "5", "--retry_for", "0.2"},
+          &server);
+  EXPECT_EQ(run.code, 2);
+  EXPECT_THAT(run.err, AllOf(HasSubstr("model gauss has no live version"),
+                             HasSubstr("latticectl models"),
+                             Not(HasSubstr("is not available"))));
 }
 
 TEST_F(Latticectl, AServerThatContradictsItselfExitsWithFour) {

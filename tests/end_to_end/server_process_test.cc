@@ -136,9 +136,8 @@ TEST_F(ServerProcess, ServesTheSameDrawsAfterARestart) {
   ASSERT_NE(server, nullptr);
   v1::StreamSamplesRequest request = DrawsOf("tiny", "s", 3, 3000);
   // Another published form of the same action, lambda = g / 6.
-  auto* continuum = request.mutable_expected_action()
-                        ->mutable_phi4()
-                        ->mutable_continuum();
+  auto* continuum =
+      request.mutable_expected_action()->mutable_phi4()->mutable_continuum();
   continuum->set_mass_squared(-4);
   continuum->set_g(6 * 6.008);
   const StreamResult first = Stream(Connect(grpc_port_), request);
@@ -234,16 +233,15 @@ TEST_F(ServerProcess, SigtermUnderLoadEndsStreamsResumablyAndExitsZero) {
 
 TEST_F(ServerProcess, ASecondSignalExitsAtOnce) {
   const std::string models = "--repository=" + shared_->File("models");
-  Program server(directory_.File("server"),
-                 Command({models, "--lame_duck_seconds=10",
-                          "--drain_seconds=5"}));
+  Program server(
+      directory_.File("server"),
+      Command({models, "--lame_duck_seconds=10", "--drain_seconds=5"}));
   ASSERT_TRUE(Eventually([&] {
     return absl::StrContains(server.Out(), "latticed ready");
   })) << server.Err();
   server.Signal(SIGTERM);
-  ASSERT_TRUE(Eventually([&] {
-    return absl::StrContains(server.Err(), "draining");
-  }));
+  ASSERT_TRUE(
+      Eventually([&] { return absl::StrContains(server.Err(), "draining"); }));
   const auto start = Clock::now();
   server.Signal(SIGTERM);
   EXPECT_EQ(server.Wait(std::chrono::seconds(9)), 128 + SIGTERM);
@@ -273,8 +271,8 @@ TEST_F(ServerProcess, StartsThatCannotWorkExitOneAndSayWhy) {
   EXPECT_THAT(error, HasSubstr("no_such_flag"));
   const auto server = Start();
   ASSERT_NE(server, nullptr);
-  std::tie(code, error) = FailedStart(
-      {models, absl::StrCat("--listen=127.0.0.1:", grpc_port_)});
+  std::tie(code, error) =
+      FailedStart({models, absl::StrCat("--listen=127.0.0.1:", grpc_port_)});
   EXPECT_EQ(code, 1);
   EXPECT_THAT(error, HasSubstr(absl::StrCat("127.0.0.1:", grpc_port_)));
   std::tie(code, error) = FailedStart(
@@ -295,8 +293,7 @@ TEST_F(ServerProcess, ADamagedModelDoesNotKeepTheOthersFromBeingServed) {
   ASSERT_TRUE(Publish(repository, "lost", manifest, checkpoint->weights).ok());
   Weights weights = checkpoint->weights;
   weights.erase(weights.begin());
-  ASSERT_TRUE(
-      Publish(repository, "tiny", checkpoint->manifest, weights).ok());
+  ASSERT_TRUE(Publish(repository, "tiny", checkpoint->manifest, weights).ok());
   Program server(directory_.File("server"),
                  Command({"--repository=" + repository}));
   ASSERT_TRUE(Eventually([&] {

@@ -60,9 +60,9 @@ struct Block {
             static_cast<size_t>(count)};
   }
   absl::Span<float> phi() const {
-    return {reinterpret_cast<float*>(memory->data() + 16 * count),
-            has_phi ? static_cast<size_t>(count * version->lattice.Sites())
-                    : 0};
+    return {
+        reinterpret_cast<float*>(memory->data() + 16 * count),
+        has_phi ? static_cast<size_t>(count * version->lattice.Sites()) : 0};
   }
 };
 

@@ -104,13 +104,12 @@ void StreamCall::Advance() {
     if (finished_ || writing_) return;
     if (broken_) {
       next = kFinish;
-      status = stalled_
-                   ? Error(grpc::StatusCode::DEADLINE_EXCEEDED,
-                           "STREAM_STALLED",
-                           "the client did not read for too long")
-                   : Error(grpc::StatusCode::CANCELLED, "CANCELLED",
-                           "the client cancelled, left, or its deadline "
-                           "passed");
+      status = stalled_ ? Error(grpc::StatusCode::DEADLINE_EXCEEDED,
+                                "STREAM_STALLED",
+                                "the client did not read for too long")
+                        : Error(grpc::StatusCode::CANCELLED, "CANCELLED",
+                                "the client cancelled, left, or its deadline "
+                                "passed");
       reason_ = stalled_ ? "stalled" : "client_cancel";
     } else if (draining_ && !(end_ && outbox_.empty())) {
       next = kFinish;
@@ -150,14 +149,13 @@ void StreamCall::OnWriteDone(bool ok) {
   {
     MutexLock lock(mutex_);
     writing_ = false;
-    const double wait =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                      write_started_)
-            .count();
+    const double wait = std::chrono::duration<double>(
+                            std::chrono::steady_clock::now() - write_started_)
+                            .count();
     if (ok) {
-      context_->metrics->Sent(
-          record_.rpc(), static_cast<int64_t>(in_flight_.message.Length()),
-          wait);
+      context_->metrics->Sent(record_.rpc(),
+                              static_cast<int64_t>(in_flight_.message.Length()),
+                              wait);
       if (!any_sent_) {
         context_->metrics->FirstMessage(record_.rpc(), record_.Seconds());
       }

@@ -81,9 +81,7 @@ class RpcRecord {
                                          start_)
         .count();
   }
-  void End(grpc::StatusCode code) {
-    metrics_->RpcEnded(rpc_, code, Seconds());
-  }
+  void End(grpc::StatusCode code) { metrics_->RpcEnded(rpc_, code, Seconds()); }
 
  private:
   const std::shared_ptr<Metrics> metrics_;

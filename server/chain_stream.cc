@@ -112,12 +112,13 @@ grpc::Status ChainStream::Submit(uint64_t first_index, uint64_t count) {
 
 grpc::Status ChainStream::Recall(const Block& block) {
   const double log_w = -block.action()[0] - block.log_q()[0];
-  if (std::bit_cast<uint64_t>(log_w) !=
-      std::bit_cast<uint64_t>(state_.log_w)) {
+  if (std::bit_cast<uint64_t>(log_w) != std::bit_cast<uint64_t>(state_.log_w)) {
     return Error(grpc::StatusCode::FAILED_PRECONDITION, "NUMERICS_MISMATCH",
-                 absl::StrCat("draw ", state_.index, ", which the chain sits "
-                              "on, has log weight ", log_w, " here and ",
-                              state_.log_w, " in the token: this server (",
+                 absl::StrCat("draw ", state_.index,
+                              ", which the chain sits "
+                              "on, has log weight ",
+                              log_w, " here and ", state_.log_w,
+                              " in the token: this server (",
                               version_->numerics_mode,
                               ") computes other bits; continue on a replica "
                               "of the same build and device kind"))
@@ -164,12 +165,12 @@ bool ChainStream::Produce() {
   metrics.NonFinite(version_->model, "action", steps.non_finite_action);
   metrics.Chain(version_->model, block->count, steps.block.accepted());
   steps.block.set_token(SealToken(context_->token_key, state_));
-  const size_t in_place = static_cast<size_t>(steps.rows_in_place *
-                                              version_->lattice.Sites());
-  const PayloadField phi = {
-      15, BytesOf(absl::MakeConstSpan(steps.carried_phi)),
-      state_.content.phi ? BytesOf(block->phi().first(in_place))
-                         : absl::string_view()};
+  const size_t in_place =
+      static_cast<size_t>(steps.rows_in_place * version_->lattice.Sites());
+  const PayloadField phi = {15, BytesOf(absl::MakeConstSpan(steps.carried_phi)),
+                            state_.content.phi
+                                ? BytesOf(block->phi().first(in_place))
+                                : absl::string_view()};
   outbox_.push_back(
       {.message = EncodeBlock(steps.block, {&phi, 1}, block->memory),
        .model = version_->model,
@@ -182,7 +183,8 @@ grpc::Status ChainStream::DrainStatus() {
   return Error(grpc::StatusCode::UNAVAILABLE, "DRAINING",
                absl::StrCat("the server is stopping; call again with the "
                             "token of the last block you have (this one sent "
-                            "the steps before ", next_index_, ")"))
+                            "the steps before ",
+                            next_index_, ")"))
       .With("next_step", next_index_)
       .With("digest", state_.digest)
       .RetryAfter(std::chrono::seconds(1));

@@ -30,8 +30,7 @@ class ChainStream final : public StreamCall {
   grpc::Status Submit(uint64_t first_index, uint64_t count)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The configuration that the token's chain sits on has been drawn again.
-  grpc::Status Recall(const Block& block)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status Recall(const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   VersionRef version_ ABSL_GUARDED_BY(mutex_);
   ChainState state_ ABSL_GUARDED_BY(mutex_);

@@ -122,8 +122,8 @@ ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site) {
   if (state->content.action) {
     out.set_action(std::string(BytesOf(absl::MakeConstSpan(action))));
   }
-  const auto phi = block.phi().first(static_cast<size_t>(steps.rows_in_place) *
-                                     sites);
+  const auto phi =
+      block.phi().first(static_cast<size_t>(steps.rows_in_place) * sites);
   uint32_t crc = BlockCrc32c(out.log_q(), out.action(),
                              BytesOf(absl::MakeConstSpan(steps.carried_phi)));
   out.set_crc32c(Crc32c(BytesOf(phi), crc));

@@ -28,7 +28,9 @@ grpc::Slice Refer(absl::string_view bytes,
                   const std::shared_ptr<BlockMemory>& owner) {
   return grpc::Slice(
       const_cast<char*>(bytes.data()), bytes.size(),
-      [](void* held) { delete static_cast<std::shared_ptr<BlockMemory>*>(held); },
+      [](void* held) {
+        delete static_cast<std::shared_ptr<BlockMemory>*>(held);
+      },
       new std::shared_ptr<BlockMemory>(owner));
 }
 
@@ -108,8 +110,7 @@ Payloads PayloadsOf(const Block& block, int64_t kept,
   return payloads;
 }
 
-v1::SampleBlock MakeSampleBlock(const Block& block,
-                                const BlockFigures& figures,
+v1::SampleBlock MakeSampleBlock(const Block& block, const BlockFigures& figures,
                                 const Payloads& payloads) {
   v1::SampleBlock message;
   message.set_first_index(block.first_index);

@@ -45,8 +45,7 @@ struct Payloads {
 Payloads PayloadsOf(const Block& block, int64_t kept,
                     const BlockContent& content);
 // The fields of a SampleBlock but its payloads.
-v1::SampleBlock MakeSampleBlock(const Block& block,
-                                const BlockFigures& figures,
+v1::SampleBlock MakeSampleBlock(const Block& block, const BlockFigures& figures,
                                 const Payloads& payloads);
 
 // A length-delimited field: `copied`, then `referenced`, which `owner` keeps

@@ -27,7 +27,8 @@ absl::Status CheckListen(const char* flag, const std::string& text,
   }
   if (!allow_remote && !IsLoopback(*address)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--", flag, " is ", text, ", which other machines can reach: this "
+        "--", flag, " is ", text,
+        ", which other machines can reach: this "
         "build has neither TLS nor authentication yet. Listen on 127.0.0.1 "
         "and tunnel, or add --insecure_allow_remote if everyone on the "
         "network may draw"));
@@ -44,14 +45,14 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
       !absl::SimpleAtoi(text.substr(colon + 1), &address.port) ||
       address.port < 0 || address.port > 65535) {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is no address; write host:port with a "
+        absl::StrCat("\"", text,
+                     "\" is no address; write host:port with a "
                      "port of 0 to 65535, for example 127.0.0.1:7410"));
   }
   address.host = text.substr(0, colon);
   if (address.host == "localhost") address.host = "127.0.0.1";
   in6_addr ignored;
-  const bool v4 =
-      inet_pton(AF_INET, address.host.c_str(), &ignored) == 1;
+  const bool v4 = inet_pton(AF_INET, address.host.c_str(), &ignored) == 1;
   const bool v6 =
       address.host.size() > 2 && address.host.front() == '[' &&
       address.host.back() == ']' &&
@@ -59,9 +60,10 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
                 address.host.substr(1, address.host.size() - 2).c_str(),
                 &ignored) == 1;
   if (!v4 && !v6) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "\"", address.host, "\" is no numeric address; write 127.0.0.1, "
-        "localhost, [::1] or the address of an interface"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", address.host,
+                     "\" is no numeric address; write 127.0.0.1, "
+                     "localhost, [::1] or the address of an interface"));
   }
   return address;
 }

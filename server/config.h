@@ -11,18 +11,19 @@
 namespace latticed {
 
 struct Config {
-  std::string repository;                     // REQUIRED
-  std::string listen = "127.0.0.1:7410";      // gRPC; port 0: any free one
-  std::string http_listen = "127.0.0.1:7412"; // metrics, liveness, status page
+  std::string repository;                      // REQUIRED
+  std::string listen = "127.0.0.1:7410";       // gRPC; port 0: any free one
+  std::string http_listen = "127.0.0.1:7412";  // metrics, liveness, status page
   // The server's own state. Empty: none is kept, and chain tokens of an
   // earlier run are refused unless a key file is given.
   std::string state_directory;
-  std::string chain_token_key_file;  // default <state_directory>/chain-token.key
+  std::string
+      chain_token_key_file;  // default <state_directory>/chain-token.key
   bool insecure_allow_remote = false;
 
-  double poll_seconds = 2;  // of the repository, 0.05..3600
-  int threads = 0;          // for drawing, 0: one a core, ..1024
-  int reply_threads = 2;    // for encoding replies, 1..64
+  double poll_seconds = 2;       // of the repository, 0.05..3600
+  int threads = 0;               // for drawing, 0: one a core, ..1024
+  int reply_threads = 2;         // for encoding replies, 1..64
   std::string kernel = "fused";  // or "plain"
   std::string device = "cpu";    // or "cuda[:n]"
 
@@ -30,9 +31,9 @@ struct Config {
   int calls_max = 1024;          // drawing at one time, 1..100000
   int calls_per_peer_max = 512;  // 1..calls_max
   int64_t buffer_bytes_max = int64_t{512} << 20;  // drawn, not yet sent
-  int blocks_ahead = 2;          // drawn ahead of a client, 1..16
-  int models_max = 64;           // 1..1024
-  int64_t smoke_draws = 1024;    // before a version goes live, 0..65536
+  int blocks_ahead = 2;        // drawn ahead of a client, 1..16
+  int models_max = 64;         // 1..1024
+  int64_t smoke_draws = 1024;  // before a version goes live, 0..65536
 
   double stall_seconds = 60;     // a write that takes longer ends its stream
   double lame_duck_seconds = 0;  // between NOT_SERVING and refusing, 0..20

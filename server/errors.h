@@ -16,7 +16,7 @@ namespace latticed {
 
 class Error {
  public:
-  // `reason` is UPPER_SNAKE_CASE, from the table in docs/operations.md.
+  // `reason` is UPPER_SNAKE_CASE and part of the interface: clients act on it.
   Error(grpc::StatusCode code, absl::string_view reason, std::string message);
 
   Error& With(absl::string_view key, absl::string_view value);

@@ -52,7 +52,8 @@ class FlowStore {
                                       int64_t version) const;
   std::optional<VersionRecord> RecordByDigest(const std::string& model,
                                               absl::string_view digest) const;
-  std::vector<VersionRecord> Records(const std::string& model) const;  // newest first
+  std::vector<VersionRecord> Records(
+      const std::string& model) const;  // newest first
 
  private:
   struct Model {

@@ -26,8 +26,8 @@ constexpr size_t kRequestBytesMax = 8 << 10;
 
 // False once the time is up or the connection broken.
 bool Wait(int descriptor, short events, Clock::time_point due) {
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      due - Clock::now());
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(due - Clock::now());
   pollfd entry = {descriptor, events, 0};
   return left.count() > 0 &&
          poll(&entry, 1, static_cast<int>(left.count())) > 0 &&
@@ -51,8 +51,8 @@ bool ReadHead(int connection, Clock::time_point due, std::string* head) {
 
 void WriteAll(int connection, Clock::time_point due, absl::string_view text) {
   while (!text.empty() && Wait(connection, POLLOUT, due)) {
-    const ssize_t size = send(connection, text.data(), text.size(),
-                              MSG_DONTWAIT | MSG_NOSIGNAL);
+    const ssize_t size =
+        send(connection, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (size <= 0) return;
     text.remove_prefix(static_cast<size_t>(size));
@@ -82,8 +82,7 @@ int Listen(const Address& address, int* port) {
     auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
     v6->sin6_family = AF_INET6;
     v6->sin6_port = htons(static_cast<uint16_t>(address.port));
-    inet_pton(AF_INET6,
-              address.host.substr(1, address.host.size() - 2).c_str(),
+    inet_pton(AF_INET6, address.host.substr(1, address.host.size() - 2).c_str(),
               &v6->sin6_addr);
     size = sizeof *v6;
   } else {

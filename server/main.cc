@@ -55,8 +55,7 @@ ABSL_FLAG(std::string, kernel, Defaults().kernel,
           "fused, or plain: LibTorch operations.");
 ABSL_FLAG(std::string, device, Defaults().device,
           "cpu, cuda or cuda:n; cuda needs --kernel=plain.");
-ABSL_FLAG(int, calls_max, Defaults().calls_max,
-          "Calls that draw at one time.");
+ABSL_FLAG(int, calls_max, Defaults().calls_max, "Calls that draw at one time.");
 ABSL_FLAG(int, calls_per_peer_max, Defaults().calls_per_peer_max,
           "Of them, calls of one client address.");
 ABSL_FLAG(int64_t, buffer_bytes_max, Defaults().buffer_bytes_max,
@@ -103,12 +102,10 @@ Config ConfigFromFlags() {
 
 SamplerFactory RealSamplers(const Config& config) {
   SamplerOptions options;
-  options.kernel =
-      config.kernel == "plain" ? Kernel::kPlain : Kernel::kFused;
+  options.kernel = config.kernel == "plain" ? Kernel::kPlain : Kernel::kFused;
   options.device = config.device;
   return [options](const Checkpoint& checkpoint) {
-    return MakeSampler(checkpoint.manifest.spec(), checkpoint.weights,
-                       options);
+    return MakeSampler(checkpoint.manifest.spec(), checkpoint.weights, options);
   };
 }
 

@@ -99,9 +99,8 @@ void Metrics::AddModel(const std::string& model) {
 }
 
 void Metrics::AddVersion(const std::string& model, int64_t version,
-                         const std::string& digest,
-                         double log_weight_reference, double published_ess,
-                         double published_acceptance) {
+                         const std::string& digest, double log_weight_reference,
+                         double published_ess, double published_acceptance) {
   AddModel(model);
   MutexLock lock(mutex_);
   const VersionKey key(model, version);
@@ -165,10 +164,9 @@ void Metrics::ModelLoaded(const std::string& model, absl::string_view result,
 
 void Metrics::LoadPhase(const std::string& model, absl::string_view phase,
                         double seconds) {
-  Observe(&load_seconds_->Add(
-              {{"model", model}, {"phase", std::string(phase)}},
-              Histogram::BucketBoundaries{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30,
-                                          100}),
+  Observe(&load_seconds_->Add({{"model", model}, {"phase", std::string(phase)}},
+                              Histogram::BucketBoundaries{0.01, 0.03, 0.1, 0.3,
+                                                          1, 3, 10, 30, 100}),
           seconds);
 }
 
@@ -224,8 +222,7 @@ void Metrics::Weights(const std::string& model, int64_t version,
   MutexLock lock(mutex_);
   const auto it = versions_.find({model, version});
   if (it == versions_.end() || sums.draws() == 0) return;
-  const double shift =
-      sums.log_w_max() - it->second.log_weight_reference;
+  const double shift = sums.log_w_max() - it->second.log_weight_reference;
   Add(it->second.samples, static_cast<double>(sums.draws()));
   Add(it->second.sum, sums.sum_w() * std::exp(shift));
   Add(it->second.square_sum, sums.sum_w2() * std::exp(2 * shift));

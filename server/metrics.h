@@ -1,6 +1,6 @@
 // Every metric of the server, by Prometheus' conventions: seconds, bytes,
-// `_total`, labels from closed sets, series created at zero. The table of names
-// is in docs/operations.md.
+// `_total`, labels from closed sets, series created at zero. Names and help are
+// declared in metrics_families.cc.
 //
 // Effective sample size is exported as sums of weights relative to the
 // version's `log_weight_reference`, so that (sum w)^2 / (n sum w^2) is right
@@ -43,9 +43,9 @@ struct RpcName {
 
 // What a model's draws came to, for the status page.
 struct ModelFigures {
-  uint64_t draws = 0;      // delivered
-  double ess = 0;          // per draw, of the live version; 0: none yet
-  double acceptance = 0;   // of all chain proposals; 0: none yet
+  uint64_t draws = 0;     // delivered
+  double ess = 0;         // per draw, of the live version; 0: none yet
+  double acceptance = 0;  // of all chain proposals; 0: none yet
 };
 
 class Metrics {

@@ -16,9 +16,10 @@ using prometheus::BuildHistogram;
 
 // OpenTelemetry's RPC buckets, in seconds.
 const prometheus::Histogram::BucketBoundaries& RpcBuckets() {
-  static const auto* const kBuckets = new prometheus::Histogram::
-      BucketBoundaries{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25,
-                       0.5,   0.75, 1,     2.5,  5,     7.5, 10};
+  static const auto* const kBuckets =
+      new prometheus::Histogram::BucketBoundaries{
+          0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25,
+          0.5,   0.75, 1,     2.5,  5,     7.5, 10};
   return *kBuckets;
 }
 
@@ -26,15 +27,21 @@ const prometheus::Histogram::BucketBoundaries& RpcBuckets() {
 
 void Metrics::CreateFamilies() {
   const auto counter = [this](const char* name, const char* help) {
-    return &BuildCounter().Name(absl::StrCat("latticed_", name)).Help(help)
+    return &BuildCounter()
+                .Name(absl::StrCat("latticed_", name))
+                .Help(help)
                 .Register(registry_);
   };
   const auto gauge = [this](const char* name, const char* help) {
-    return &BuildGauge().Name(absl::StrCat("latticed_", name)).Help(help)
+    return &BuildGauge()
+                .Name(absl::StrCat("latticed_", name))
+                .Help(help)
                 .Register(registry_);
   };
   const auto histogram = [this](const char* name, const char* help) {
-    return &BuildHistogram().Name(absl::StrCat("latticed_", name)).Help(help)
+    return &BuildHistogram()
+                .Name(absl::StrCat("latticed_", name))
+                .Help(help)
                 .Register(registry_);
   };
   rpc_started_ = counter("rpc_started_total", "Calls that arrived.");
@@ -51,8 +58,7 @@ void Metrics::CreateFamilies() {
   write_wait_ = histogram("stream_write_wait_seconds",
                           "From the start of a write to its end: the "
                           "client's pace.");
-  queue_ = gauge("queue_configurations",
-                 "Configurations that calls wait for.");
+  queue_ = gauge("queue_configurations", "Configurations that calls wait for.");
   queue_capacity_ = gauge("queue_capacity_configurations",
                           "Configurations that the buffers hold.");
   tile_seconds_ = histogram("tile_execution_seconds", "Drawing one tile.");
@@ -73,8 +79,8 @@ void Metrics::CreateFamilies() {
                          "measured.");
   published_acceptance_ = gauge("model_published_acceptance_ratio",
                                 "Acceptance that the trainer measured.");
-  weight_samples_ = counter("importance_weight_samples_total",
-                            "Draws with a finite weight.");
+  weight_samples_ =
+      counter("importance_weight_samples_total", "Draws with a finite weight.");
   weight_sum_ = counter("importance_weight_sum_total",
                         "Of weights relative to the version's reference.");
   weight_square_sum_ =
@@ -139,8 +145,9 @@ Metrics::Metrics() {
            .Add({});
   repository_errors_ = &BuildCounter()
                             .Name("latticed_repository_errors_total")
-                            .Help("Attempts to read the repository that "
-                                  "failed.")
+                            .Help(
+                                "Attempts to read the repository that "
+                                "failed.")
                             .Register(registry_)
                             .Add({});
   dropped_observations_ = &BuildCounter()

@@ -40,8 +40,7 @@ grpc::Status BadPageToken() {
 
 // Ends a call that answers at once.
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* grpc_context,
-                                 RpcRecord record,
-                                 const grpc::Status& status) {
+                                 RpcRecord record, const grpc::Status& status) {
   record.End(status.error_code());
   grpc::ServerUnaryReactor* reactor = grpc_context->DefaultReactor();
   reactor->Finish(status);
@@ -91,10 +90,9 @@ grpc::ServerUnaryReactor* ModelServiceImpl::ListModels(
     }
     *response->add_models() = Describe(model);
   }
-  const bool bad = !request->page_token().empty() &&
-                   !ValidModelName(request->page_token());
-  return Answer(grpc_context, record,
-                bad ? BadPageToken() : grpc::Status::OK);
+  const bool bad =
+      !request->page_token().empty() && !ValidModelName(request->page_token());
+  return Answer(grpc_context, record, bad ? BadPageToken() : grpc::Status::OK);
 }
 
 grpc::ServerUnaryReactor* ModelServiceImpl::GetModel(

@@ -15,10 +15,9 @@ class ModelServiceImpl final : public v1::ModelService::CallbackService {
       grpc::CallbackServerContext* grpc_context,
       const v1::ListModelsRequest* request,
       v1::ListModelsResponse* response) override;
-  grpc::ServerUnaryReactor* GetModel(
-      grpc::CallbackServerContext* grpc_context,
-      const v1::GetModelRequest* request,
-      v1::GetModelResponse* response) override;
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* grpc_context,
+                                     const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override;
   grpc::ServerUnaryReactor* ListModelVersions(
       grpc::CallbackServerContext* grpc_context,
       const v1::ListModelVersionsRequest* request,

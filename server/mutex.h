@@ -44,9 +44,9 @@ class CondVar {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     // Against the system clock: the thread sanitizer of clang 14 does not
     // know pthread_cond_clockwait. A clock that jumps only changes one delay.
-    const bool woken =
-        condition_.wait_until(lock, std::chrono::system_clock::now() +
-                                        timeout) == std::cv_status::no_timeout;
+    const bool woken = condition_.wait_until(
+                           lock, std::chrono::system_clock::now() + timeout) ==
+                       std::cv_status::no_timeout;
     lock.release();
     return woken;
   }

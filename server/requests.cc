@@ -37,9 +37,7 @@ grpc::Status NotLoaded(const FlowStore& store, const VersionRecord& record) {
       .With("state", state);
 }
 
-std::string Text(const v1::Action& action) {
-  return action.ShortDebugString();
-}
+std::string Text(const v1::Action& action) { return action.ShortDebugString(); }
 
 std::string Text(const v1::Lattice& lattice) {
   return absl::StrJoin(lattice.extent(), "x");
@@ -54,8 +52,7 @@ bool SameAction(const v1::Action& a, const v1::Action& b,
   const auto right = couplings(b);
   if (!left.ok() || !right.ok()) return false;
   const auto close = [](double x, double y) {
-    return std::abs(x - y) <= 1e-12 * std::max({1.0, std::abs(x),
-                                                std::abs(y)});
+    return std::abs(x - y) <= 1e-12 * std::max({1.0, std::abs(x), std::abs(y)});
   };
   return close(left->mass_squared, right->mass_squared) &&
          close(left->lambda, right->lambda);
@@ -75,14 +72,15 @@ grpc::Status SelectVersion(const FlowStore& store,
   const std::string& model = selector.model();
   const std::vector<std::string> models = store.Models();
   if (model.empty()) {
-    return InvalidField("model.model",
-                        absl::StrCat("is required; this server has ",
-                                     Listed(models)));
+    return InvalidField(
+        "model.model",
+        absl::StrCat("is required; this server has ", Listed(models)));
   }
   if (!ValidModelName(model)) {
     return InvalidField("model.model",
                         absl::StrCat("must match [a-z][a-z0-9-]{0,62}; this "
-                                     "server has ", Listed(models)));
+                                     "server has ",
+                                     Listed(models)));
   }
   if (!v1::VersionPolicy_IsValid(selector.policy())) {
     return InvalidField("model.policy", "is not PINNED (1) or FOLLOW (2)");
@@ -96,7 +94,8 @@ grpc::Status SelectVersion(const FlowStore& store,
   if (!std::binary_search(models.begin(), models.end(), model)) {
     if (models.empty()) {
       return Error(StatusCode::UNAVAILABLE, "NO_LIVE_VERSION",
-                   absl::StrCat("model ", model, " is not there: the "
+                   absl::StrCat("model ", model,
+                                " is not there: the "
                                 "repository is empty; publish a flow with "
                                 "latticed-train"))
           .With("model", model)
@@ -142,19 +141,18 @@ grpc::Status SelectVersion(const FlowStore& store,
       const bool by_digest =
           selector.selection_case() == v1::ModelSelector::kDigest;
       const auto matches = [&](const VersionRef& ref) {
-        return ref != nullptr && (by_digest
-                                      ? ref->digest == selector.digest()
-                                      : ref->version == selector.version());
+        return ref != nullptr &&
+               (by_digest ? ref->digest == selector.digest()
+                          : ref->version == selector.version());
       };
       *version = matches(live) ? live : matches(previous) ? previous : nullptr;
       if (*version == nullptr) {
         record = by_digest ? store.RecordByDigest(model, selector.digest())
                            : store.Record(model, selector.version());
         if (record) return NotLoaded(store, *record);
-        wanted = by_digest
-                     ? absl::StrCat("with digest ",
-                                    selector.digest().substr(0, 64))
-                     : absl::StrCat(selector.version());
+        wanted = by_digest ? absl::StrCat("with digest ",
+                                          selector.digest().substr(0, 64))
+                           : absl::StrCat(selector.version());
       }
       break;
     }
@@ -162,7 +160,8 @@ grpc::Status SelectVersion(const FlowStore& store,
   if (*version != nullptr) return grpc::Status::OK;
   if (wanted.empty()) {
     return Error(StatusCode::UNAVAILABLE, "NO_LIVE_VERSION",
-                 absl::StrCat("model ", model, " has no live version: none of "
+                 absl::StrCat("model ", model,
+                              " has no live version: none of "
                               "those published could be loaded; latticectl "
                               "models says why"))
         .With("model", model)
@@ -230,7 +229,8 @@ grpc::Status SelectContent(const google::protobuf::RepeatedField<int>& content,
         break;
       default:
         return InvalidField("content",
-                            absl::StrCat("has ", item, "; allowed are PHI "
+                            absl::StrCat("has ", item,
+                                         "; allowed are PHI "
                                          "(1), LOG_Q (2) and ACTION (3), or "
                                          "nothing for all of them"));
     }
@@ -245,8 +245,7 @@ grpc::Status CheckExpected(const ServedVersion& version,
   if (lattice != nullptr && Text(*lattice) != version.lattice.Name()) {
     return Error(StatusCode::FAILED_PRECONDITION, "LATTICE_MISMATCH",
                  absl::StrCat("expected_lattice is ", Text(*lattice), " but ",
-                              version.Name(), " is on ",
-                              version.lattice.Name(),
+                              version.Name(), " is on ", version.lattice.Name(),
                               "; draw from a model on your lattice, or drop "
                               "the guard"))
         .With("expected", Text(*lattice))
@@ -267,18 +266,18 @@ grpc::Status CheckExpected(const ServedVersion& version,
 grpc::Status CheckRange(absl::string_view field, uint64_t first_index,
                         uint64_t count, uint64_t count_max) {
   if (count == 0 || count > count_max) {
-    return InvalidField(field, absl::StrCat("is ", count, "; allowed are 1 to ",
-                                            count_max,
-                                            count == 0
-                                                ? ", so ask for at least one"
-                                                : ", so ask in several calls "
-                                                  "with first_index"));
+    return InvalidField(
+        field, absl::StrCat("is ", count, "; allowed are 1 to ", count_max,
+                            count == 0 ? ", so ask for at least one"
+                                       : ", so ask in several calls "
+                                         "with first_index"));
   }
   // first_index + count <= 2^64, without overflow.
   if (first_index > 0 && count - 1 > UINT64_MAX - first_index) {
     return Error(StatusCode::OUT_OF_RANGE, "INDEX_OUT_OF_RANGE",
                  absl::StrCat("first_index ", first_index, " + ", field, " ",
-                              count, " is beyond 2^64, where a stream ends; "
+                              count,
+                              " is beyond 2^64, where a stream ends; "
                               "start a new stream"))
         .With("first_index", first_index)
         .With(field, count)
@@ -292,9 +291,8 @@ int64_t BlockDraws(const ServedVersion& version, const BlockContent& content,
   // Without phi a block could take minutes to fill: it stays a progress report.
   constexpr int64_t kDrawsMax = 8192;
   const int64_t draws = std::min(
-      kDrawsMax,
-      ConfigurationsPerBlock(version.lattice.Sites(), content,
-                             CoerceBlockBytes(block_bytes_max)));
+      kDrawsMax, ConfigurationsPerBlock(version.lattice.Sites(), content,
+                                        CoerceBlockBytes(block_bytes_max)));
   return draws < version.tile ? draws : draws / version.tile * version.tile;
 }
 

@@ -13,8 +13,8 @@ grpc::Status SampleStream::Begin(const grpc::ByteBuffer& bytes) {
   v1::StreamSamplesRequest request;
   grpc::Status status = Decode(bytes, &request);
   if (!status.ok()) return status;
-  status = CheckRange("count", request.first_index(), request.count(),
-                      kCountMax);
+  status =
+      CheckRange("count", request.first_index(), request.count(), kCountMax);
   if (!status.ok()) return status;
   status = SelectContent(request.content(), &content_);
   if (!status.ok()) return status;
@@ -92,8 +92,7 @@ bool SampleStream::Produce() {
                               fields, block->memory),
        .model = version_->model,
        .draws = block->count,
-       .next_index =
-           block->first_index + static_cast<uint64_t>(block->count)});
+       .next_index = block->first_index + static_cast<uint64_t>(block->count)});
   return true;
 }
 
@@ -103,11 +102,12 @@ grpc::Status SampleStream::DrainStatus() {
                  "the server is stopping; call again");
   }
   const std::string id = absl::BytesToHexString(stream_.Bytes());
-  return Error(grpc::StatusCode::UNAVAILABLE, "DRAINING",
-               absl::StrCat("the server is stopping; call again with stream.id ",
-                            id, ", first_index ", next_index_,
-                            " (or one past the last draw you have) and digest ",
-                            version_->digest.substr(0, 12), "..."))
+  return Error(
+             grpc::StatusCode::UNAVAILABLE, "DRAINING",
+             absl::StrCat("the server is stopping; call again with stream.id ",
+                          id, ", first_index ", next_index_,
+                          " (or one past the last draw you have) and digest ",
+                          version_->digest.substr(0, 12), "..."))
       .With("stream_id", id)
       .With("next_index", next_index_)
       .With("model", version_->model)

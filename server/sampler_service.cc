@@ -78,8 +78,8 @@ class SampleCall final : public grpc::ServerUnaryReactor,
     if (!status.ok()) return status;
     status = SelectVersion(*context_->store, request.model(), &version_);
     if (!status.ok()) return status;
-    const int64_t count_max = ConfigurationsPerBlock(
-        version_->lattice.Sites(), content_, kBlockBytesMax);
+    const int64_t count_max = ConfigurationsPerBlock(version_->lattice.Sites(),
+                                                     content_, kBlockBytesMax);
     status = CheckRange("count", request.first_index(), request.count(),
                         static_cast<uint64_t>(count_max));
     if (!status.ok()) return status;
@@ -186,8 +186,7 @@ grpc::ServerUnaryReactor* SamplerServiceImpl::Sample(
     grpc::CallbackServerContext* grpc_context, const v1::SampleRequest* request,
     v1::SampleResponse* response) {
   return SampleCall::Launch(
-      std::make_shared<SampleCall>(context_, grpc_context, response),
-      *request);
+      std::make_shared<SampleCall>(context_, grpc_context, response), *request);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* SamplerServiceImpl::StreamSamples(

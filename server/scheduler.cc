@@ -68,8 +68,8 @@ bool DrawJob::Done() const {
 grpc::Status DrawJob::Failure() const {
   MutexLock lock(scheduler_->mutex_);
   const uint64_t opened = state_->next_index - state_->request.first_index;
-  const bool over = state_->full.empty() &&
-                    (state_->broken || state_->popped == opened);
+  const bool over =
+      state_->full.empty() && (state_->broken || state_->popped == opened);
   return over ? state_->failure : grpc::Status::OK;
 }
 
@@ -90,8 +90,7 @@ void DrawJob::Cancel() {
       model, static_cast<int64_t>(state_->drawn - state_->popped));
 }
 
-Scheduler::Scheduler(SchedulerLimits limits,
-                     std::shared_ptr<Executor> executor,
+Scheduler::Scheduler(SchedulerLimits limits, std::shared_ptr<Executor> executor,
                      std::shared_ptr<Metrics> metrics)
     : limits_(limits),
       executor_(std::move(executor)),
@@ -106,12 +105,12 @@ grpc::Status Scheduler::Submit(DrawRequest request,
   state->left = request.count;
   const int64_t first_block = static_cast<int64_t>(std::min<uint64_t>(
       request.count, static_cast<uint64_t>(request.block_draws)));
-  state->reserved = Block::Bytes(
-      first_block, request.version->lattice.Sites(), request.phi);
+  state->reserved =
+      Block::Bytes(first_block, request.version->lattice.Sites(), request.phi);
   // Small tiles are slower per site: a turn is never more than 16 of them.
-  state->quantum = std::min(limits_.quantum_sites,
-                            16 * request.version->tile *
-                                request.version->lattice.Sites());
+  state->quantum =
+      std::min(limits_.quantum_sites,
+               16 * request.version->tile * request.version->lattice.Sites());
   // An arrival's first turn is one tile: many that arrive together do not make
   // the last of them wait for whole turns.
   state->deficit = request.version->tile * request.version->lattice.Sites();
@@ -123,12 +122,14 @@ grpc::Status Scheduler::Submit(DrawRequest request,
   if (peer.empty()) {
     // The server's own draws.
   } else if (calls_ >= limits_.calls_max) {
-    full = absl::StrCat(calls_, " calls are drawing, the most this server "
+    full = absl::StrCat(calls_,
+                        " calls are drawing, the most this server "
                         "takes (--calls_max)");
   } else if (const auto it = calls_of_peer_.find(peer);
              it != calls_of_peer_.end() &&
              it->second >= limits_.calls_per_peer_max) {
-    full = absl::StrCat("this client has ", it->second, " calls drawing, the "
+    full = absl::StrCat("this client has ", it->second,
+                        " calls drawing, the "
                         "most one may have (--calls_per_peer_max)");
   } else if (committed_bytes_ + state->reserved > limits_.buffer_bytes_max) {
     full = absl::StrCat(committed_bytes_, " of ", limits_.buffer_bytes_max,
@@ -171,7 +172,8 @@ bool Scheduler::FollowLocked(DrawJob::State& job) {
   if (Identity(*live) != job.identity) {
     job.failure =
         Error(grpc::StatusCode::FAILED_PRECONDITION, "ACTION_MISMATCH",
-              absl::StrCat(live->Name(), " went live with another action or "
+              absl::StrCat(live->Name(),
+                           " went live with another action or "
                            "lattice than the stream began with; start a new "
                            "call for it, or pin the old version"))
             .With("model", live->model)
@@ -198,13 +200,12 @@ void Scheduler::OpenBlockLocked(const JobRef& job) {
   block->count = static_cast<int64_t>(std::min<uint64_t>(
       job->left, static_cast<uint64_t>(job->request.block_draws)));
   block->has_phi = job->request.phi;
-  const int64_t bytes = Block::Bytes(
-      block->count, job->version->lattice.Sites(), block->has_phi);
+  const int64_t bytes =
+      Block::Bytes(block->count, job->version->lattice.Sites(), block->has_phi);
   // A job without blocks has its reservation; more only if there is room.
-  const int64_t extra = std::max(job->reserved, job->bytes + bytes) -
-                        job->committed;
-  if (job->blocks > 0 &&
-      committed_bytes_ + extra > limits_.buffer_bytes_max) {
+  const int64_t extra =
+      std::max(job->reserved, job->bytes + bytes) - job->committed;
+  if (job->blocks > 0 && committed_bytes_ + extra > limits_.buffer_bytes_max) {
     return;
   }
   block->memory = std::make_shared<BlockMemory>(
@@ -228,8 +229,8 @@ void Scheduler::OpenBlockLocked(const JobRef& job) {
 
 Scheduler::JobRef Scheduler::PickLocked() {
   while (!arrivals_.empty() || !ring_.empty()) {
-    const bool arrival = !arrivals_.empty() &&
-                         (ring_.empty() || arrivals_in_a_row_ < 3);
+    const bool arrival =
+        !arrivals_.empty() && (ring_.empty() || arrivals_in_a_row_ < 3);
     std::deque<JobRef>& queue = arrival ? arrivals_ : ring_;
     JobRef job = queue.front();
     if (job->deficit > 0) {
@@ -257,10 +258,9 @@ void Scheduler::DequeueLocked(const JobRef& job) {
 
 void Scheduler::ClaimLocked(const JobRef& job, Tile* tile) {
   const int64_t room = tile->version->tile - tile->draws;
-  const int64_t count =
-      std::min(room, job->open->count - job->open->claimed);
-  tile->pieces.push_back({job, job->open, job->request.stream,
-                          job->open->claimed, count});
+  const int64_t count = std::min(room, job->open->count - job->open->claimed);
+  tile->pieces.push_back(
+      {job, job->open, job->request.stream, job->open->claimed, count});
   tile->draws += count;
   job->open->claimed += count;
   job->deficit -= count * tile->version->lattice.Sites();
@@ -311,10 +311,11 @@ void Scheduler::FinishTile(Tile tile, const std::string& error) {
       if (job->closed) continue;
       if (!job->broken) {
         job->broken = true;
-        job->failure = Error(
-            grpc::StatusCode::INTERNAL, "DRAW_FAILED",
-            absl::StrCat("drawing from ", tile.version->Name(), " failed: ",
-                         error, "; another version or server may do better"));
+        job->failure =
+            Error(grpc::StatusCode::INTERNAL, "DRAW_FAILED",
+                  absl::StrCat("drawing from ", tile.version->Name(),
+                               " failed: ", error,
+                               "; another version or server may do better"));
       }
       if (job->open != nullptr) {
         metrics_->Queued(job->open->version->model,

@@ -1,10 +1,10 @@
 // Fills tiles from the draws that all calls ask for.
 //
 // Deficit round robin over calls, charged in lattice sites, so that a call for
-// 10^9 draws cannot starve one for 10^3, nor a large lattice a small one. A call
-// that arrives is served next, unless three arrivals in a row already were. A
-// tile that one call cannot fill is filled up with draws of other calls of the
-// same version.
+// 10^9 draws cannot starve one for 10^3, nor a large lattice a small one. A
+// call that arrives is served next, unless three arrivals in a row already
+// were. A tile that one call cannot fill is filled up with draws of other calls
+// of the same version.
 //
 // Everything is bounded: calls in all and per peer, bytes drawn and not yet
 // sent in all, blocks ahead of one client. Every admitted call keeps memory for
@@ -119,8 +119,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   void ClaimLocked(const JobRef& job, Tile* tile)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Opens the job's next block if it may have one, and queues the job.
-  void OpenBlockLocked(const JobRef& job)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OpenBlockLocked(const JobRef& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool FollowLocked(DrawJob::State& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DequeueLocked(const JobRef& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CloseLocked(const JobRef& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -75,9 +75,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     server->SetServing(model, context->store->Live(model) != nullptr);
   }
   server->watcher_->Start();
-  server->housekeeper_ = std::thread([raw = server.get()] {
-    raw->Housekeep();
-  });
+  server->housekeeper_ =
+      std::thread([raw = server.get()] { raw->Housekeep(); });
   return server;
 }
 
@@ -145,8 +144,8 @@ HttpReply Server::StatusPage() const {
   std::string page = absl::StrCat("latticed ", kBuildId, "\n\n",
                                   draining_ ? "draining\n\n" : "");
   absl::StrAppendFormat(&page, "%-24s %8s  %-12s %-10s %12s %8s %8s %8s\n",
-                        "model", "version", "digest", "lattice", "draws",
-                        "ESS", "(publ.)", "accept");
+                        "model", "version", "digest", "lattice", "draws", "ESS",
+                        "(publ.)", "accept");
   const auto ratio = [](double value) {
     return value > 0 ? absl::StrFormat("%.4f", value) : std::string("-");
   };
@@ -177,9 +176,9 @@ int Server::models() const {
 }
 
 void Server::Housekeep() {
-  const milliseconds period = std::clamp(
-      Milliseconds(context_->config.stall_seconds / 10), milliseconds(20),
-      milliseconds(1000));
+  const milliseconds period =
+      std::clamp(Milliseconds(context_->config.stall_seconds / 10),
+                 milliseconds(20), milliseconds(1000));
   while (true) {
     {
       MutexLock lock(mutex_);

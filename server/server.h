@@ -32,8 +32,7 @@ class Server {
   // FAILED_PRECONDITION or PERMISSION_DENIED for the repository, UNAVAILABLE
   // for a port that is taken.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
-      const Config& config, SamplerFactory make_sampler,
-      CouplingsOf couplings);
+      const Config& config, SamplerFactory make_sampler, CouplingsOf couplings);
   ~Server();  // drains without waiting for calls
 
   int grpc_port() const { return grpc_port_; }

@@ -43,8 +43,8 @@ std::string Seal(const std::string& key, absl::string_view body) {
 
 absl::Status FileError(const std::string& path, const char* doing) {
   return absl::FailedPreconditionError(
-      absl::StrCat("chain token key ", path, ": cannot ", doing, " it: ",
-                   std::strerror(errno),
+      absl::StrCat("chain token key ", path, ": cannot ", doing,
+                   " it: ", std::strerror(errno),
                    "; give --chain_token_key_file or --state_directory a "
                    "path that the server may use"));
 }
@@ -60,14 +60,16 @@ absl::StatusOr<std::string> ReadKey(const std::string& path) {
   if (!have_info || size < 0) return FileError(path, "read");
   key.resize(static_cast<size_t>(size));
   if ((info.st_mode & 0007) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "chain token key ", path, ": everyone on this machine may read it, so "
-        "anyone could forge tokens; chmod 600 it"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("chain token key ", path,
+                     ": everyone on this machine may read it, so "
+                     "anyone could forge tokens; chmod 600 it"));
   }
   if (key.size() < 16) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "chain token key ", path, ": has ", key.size(), " bytes; at least 16 "
-        "are needed, for example from head -c 32 /dev/urandom"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("chain token key ", path, ": has ", key.size(),
+                     " bytes; at least 16 "
+                     "are needed, for example from head -c 32 /dev/urandom"));
   }
   return key;
 }
@@ -76,16 +78,15 @@ absl::StatusOr<std::string> ReadKey(const std::string& path) {
 absl::Status CreateKey(const std::string& path) {
   const std::string temporary =
       absl::StrCat(path, ".", absl::BytesToHexString(RandomBytes(8)));
-  const int file = open(temporary.c_str(),
-                        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  const int file =
+      open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (file < 0) return FileError(path, "create");
   const std::string key = RandomBytes(kKeyBytes);
-  bool ok = write(file, key.data(), key.size()) == kKeyBytes &&
-            fsync(file) == 0;
+  bool ok =
+      write(file, key.data(), key.size()) == kKeyBytes && fsync(file) == 0;
   ok = close(file) == 0 && ok;
   ok = ok && (link(temporary.c_str(), path.c_str()) == 0 || errno == EEXIST);
-  const absl::Status status =
-      ok ? absl::OkStatus() : FileError(path, "create");
+  const absl::Status status = ok ? absl::OkStatus() : FileError(path, "create");
   unlink(temporary.c_str());
   return status;
 }

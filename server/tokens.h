@@ -26,7 +26,7 @@ struct ChainState {
   double log_w = 0;
   uint64_t accepted = 0;
   uint64_t non_finite = 0;
-  uint64_t rejection_run = 0;          // the one it is in
+  uint64_t rejection_run = 0;  // the one it is in
   uint64_t longest_rejection_run = 0;
 };
 

@@ -82,9 +82,8 @@ void Watcher::Run() {
     {
       MutexLock lock(mutex_);
       while (!stopping_) {
-        const auto left =
-            std::chrono::duration_cast<std::chrono::milliseconds>(
-                due - Clock::now());
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+            due - Clock::now());
         if (left.count() <= 0) break;
         wake_.WaitFor(mutex_, std::min<std::chrono::milliseconds>(
                                   left, std::chrono::seconds(1)));
@@ -103,9 +102,10 @@ absl::Status Watcher::Poll() {
   }
   metrics_->RepositoryRead();
   if (models->size() > static_cast<size_t>(config_.models_max)) {
-    Report("models", absl::ResourceExhaustedError(absl::StrCat(
-        models->size(), " models, of which only the first ",
-        config_.models_max, " are served; raise --models_max")));
+    Report("models",
+           absl::ResourceExhaustedError(absl::StrCat(
+               models->size(), " models, of which only the first ",
+               config_.models_max, " are served; raise --models_max")));
     models->resize(static_cast<size_t>(config_.models_max));
   }
   for (const std::string& model : *models) {
@@ -160,10 +160,9 @@ void Watcher::Reject(VersionRecord record, const absl::Status& why) {
   Log(LogLevel::kError,
       absl::StrCat(record.model, " version ", record.version, " (",
                    record.digest.substr(0, 12), ") rejected: ", record.reason,
-                   live == nullptr
-                       ? "; nothing is live"
-                       : absl::StrCat("; version ", live->version,
-                                      " keeps serving")));
+                   live == nullptr ? "; nothing is live"
+                                   : absl::StrCat("; version ", live->version,
+                                                  " keeps serving")));
   store_->Put(std::move(record));
 }
 
@@ -187,8 +186,7 @@ bool Watcher::TryVersion(const std::string& model, int64_t version,
 
   const auto load_start = Clock::now();
   record.digest = checkpoint->digest;
-  record.manifest =
-      std::make_shared<const v1::Manifest>(checkpoint->manifest);
+  record.manifest = std::make_shared<const v1::Manifest>(checkpoint->manifest);
   record.state = v1::VERSION_STATE_LOADING;
   store_->Put(record);
   absl::StatusOr<std::unique_ptr<TileSampler>> sampler;
@@ -239,11 +237,11 @@ bool Watcher::TryVersion(const std::string& model, int64_t version,
   }
   if (retired != nullptr) metrics_->SetSlot(model, retired->version, "");
   metrics_->QueueCapacity(
-      model, config_.buffer_bytes_max /
-                 Block::Bytes(1, ref->lattice.Sites(), true));
+      model,
+      config_.buffer_bytes_max / Block::Bytes(1, ref->lattice.Sites(), true));
   metrics_->ModelLoaded(model, "live", "");
-  Log(LogLevel::kInfo, absl::StrCat(ref->Name(), " is live: ",
-                                    ref->numerics_mode));
+  Log(LogLevel::kInfo,
+      absl::StrCat(ref->Name(), " is live: ", ref->numerics_mode));
   on_live_(model);
   return true;
 }

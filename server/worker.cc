@@ -39,8 +39,8 @@ void Worker::Run() {
       const std::chrono::duration<double> seconds =
           std::chrono::steady_clock::now() - start;
       if (error.empty()) {
-        metrics_->TileDrawn(tile.version->model, tile.draws,
-                            tile.version->tile, seconds.count());
+        metrics_->TileDrawn(tile.version->model, tile.draws, tile.version->tile,
+                            seconds.count());
       }
       scheduler_->FinishTile(std::exchange(tile, Tile()), error);
     }

@@ -4,7 +4,6 @@
 
 #include "core/stats/metropolis.h"
 #include "gmock/gmock.h"
-#include "gmock/gmock.h"
 #include "server/tokens.h"
 #include "tests/server/serving.h"
 
@@ -193,9 +192,9 @@ TEST_F(ChainService, ForgedTokensAreRefused) {
     v1::VerifyChainTokenRequest request;
     request.set_token(token);
     v1::VerifyChainTokenResponse response;
-    EXPECT_EQ(CodeAndReason(
-                  stub->VerifyChainToken(&context, request, &response)),
-              "INVALID_ARGUMENT CHAIN_TOKEN_INVALID");
+    EXPECT_EQ(
+        CodeAndReason(stub->VerifyChainToken(&context, request, &response)),
+        "INVALID_ARGUMENT CHAIN_TOKEN_INVALID");
   }
 }
 
@@ -203,9 +202,8 @@ TEST_F(ChainService, ATokenOfAnotherKeyIsRefused) {
   const ChainResult chain = RunChain(channel_, NewChain(10));
   config_.state_directory = state_.File("other");
   Restart();
-  EXPECT_EQ(
-      CodeAndReason(RunChain(channel_, Continue(chain.token, 1)).status),
-      "INVALID_ARGUMENT CHAIN_TOKEN_INVALID");
+  EXPECT_EQ(CodeAndReason(RunChain(channel_, Continue(chain.token, 1)).status),
+            "INVALID_ARGUMENT CHAIN_TOKEN_INVALID");
 }
 
 TEST_F(ChainService, VerifySaysWhatATokenHolds) {

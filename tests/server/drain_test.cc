@@ -64,8 +64,7 @@ TEST_F(Drain, StreamsEndAtABlockBoundaryAndResume) {
     EXPECT_LT(result.next_index, 100 + kDraws);
     EXPECT_GE(result.blocks.size(), 1);
     if (c > 0) continue;  // one is enough to read on
-    v1::StreamSamplesRequest rest = DrawsOf("toy", "", result.next_index,
-                                            1000);
+    v1::StreamSamplesRequest rest = DrawsOf("toy", "", result.next_index, 1000);
     rest.mutable_stream()->set_id(stream.Bytes());
     rest.mutable_model()->set_digest(metadata.at("digest"));
     const StreamResult more = Stream(Connect(server_->grpc_port()), rest);
@@ -85,9 +84,8 @@ TEST_F(Drain, ChainsResumeFromTheLastTokenReceived) {
   request.set_steps(20000);
   request.set_block_bytes_max(65536);
   ChainResult first;
-  std::thread client([&] {
-    first = RunChain(Connect(server_->grpc_port()), request);
-  });
+  std::thread client(
+      [&] { first = RunChain(Connect(server_->grpc_port()), request); });
   std::this_thread::sleep_for(std::chrono::milliseconds(400));
   server_->Drain();
   client.join();
@@ -132,11 +130,10 @@ TEST_F(Drain, WatchersAndStalledClientsDoNotHoldItUp) {
   EXPECT_EQ(health.Check("nobody"), "NOT_FOUND");
   std::vector<std::string> seen;
   std::thread watcher([&] { seen = health.Watch("readiness"); });
-  const auto stub =
-      v1::SamplerService::NewStub(Connect(server_->grpc_port()));
+  const auto stub = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
   grpc::ClientContext context;
-  const auto stalled = stub->StreamSamples(
-      &context, DrawsOf("big", "s", 0, uint64_t{1} << 30));
+  const auto stalled =
+      stub->StreamSamples(&context, DrawsOf("big", "s", 0, uint64_t{1} << 30));
   v1::StreamSamplesResponse response;
   ASSERT_TRUE(stalled->Read(&response));
   std::this_thread::sleep_for(std::chrono::milliseconds(300));

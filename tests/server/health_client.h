@@ -1,5 +1,6 @@
-// A client of grpc.health.v1 without its .proto: messages of ours with the same
-// fields stand in, a string and a number in field 1.
+// Clients of grpc.health.v1 and of reflection without their .proto files: for
+// health, messages of ours with the same fields stand in, a string and a number
+// in field 1.
 #pragma once
 
 #include <memory>
@@ -66,5 +67,32 @@ class HealthClient {
 
   const std::shared_ptr<grpc::Channel> channel_;
 };
+
+// The reply to "list services", as bytes; names in it are plain text.
+inline std::string ListServices(const std::shared_ptr<grpc::Channel>& channel) {
+  const grpc::internal::RpcMethod method(
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+      grpc::internal::RpcMethod::BIDI_STREAMING);
+  grpc::ClientContext context;
+  const std::unique_ptr<
+      grpc::ClientReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>>
+      stream(grpc::internal::ClientReaderWriterFactory<
+             grpc::ByteBuffer, grpc::ByteBuffer>::Create(channel.get(), method,
+                                                         &context));
+  // list_services = "*", field 7.
+  const grpc::Slice request("\x3a\x01*");
+  stream->Write(grpc::ByteBuffer(&request, 1));
+  stream->WritesDone();
+  grpc::ByteBuffer reply;
+  std::vector<grpc::Slice> slices;
+  std::string text;
+  if (stream->Read(&reply) && reply.Dump(&slices).ok()) {
+    for (const grpc::Slice& slice : slices) {
+      text.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+    }
+  }
+  stream->Finish();
+  return text;
+}
 
 }  // namespace latticed

@@ -228,9 +228,8 @@ TEST_F(HotSwap, ALostRepositoryUnloadsNothing) {
   const std::string aside = repository_.path() + ".aside";
   fs::rename(repository_.path(), aside);
   const char* errors = "latticed_repository_errors_total";
-  EXPECT_TRUE(Eventually([&] {
-    return MetricValue(server_->metrics().Text(), errors) >= 2;
-  }));
+  EXPECT_TRUE(Eventually(
+      [&] { return MetricValue(server_->metrics().Text(), errors) >= 2; }));
   EXPECT_EQ(LiveVersion(), 1);
   fs::create_directory(repository_.path());  // there, but empty
   std::this_thread::sleep_for(std::chrono::milliseconds(200));

@@ -32,8 +32,7 @@ TEST_F(MetricsPage, WeightsAndDrawsAreThoseOfTheClients) {
   const double reference = 8 * std::log(2 * M_PI);  // of the manifest
   double sum = 0, sum2 = 0;
   for (size_t i = 0; i < result.log_q.size(); ++i) {
-    const double w =
-        std::exp(-result.action[i] - result.log_q[i] - reference);
+    const double w = std::exp(-result.action[i] - result.log_q[i] - reference);
     sum += w;
     sum2 += w * w;
   }
@@ -42,8 +41,9 @@ TEST_F(MetricsPage, WeightsAndDrawsAreThoseOfTheClients) {
   std::string page;
   ASSERT_TRUE(Eventually([&] {
     page = Page();
-    return MetricValue(page, "latticed_configurations_delivered_total{model="
-                             "\"toy\"}") == 30000;
+    return MetricValue(page,
+                       "latticed_configurations_delivered_total{model="
+                       "\"toy\"}") == 30000;
   }));
   const std::string labels = "{model=\"toy\",version=\"1\"}";
   EXPECT_EQ(
@@ -116,8 +116,8 @@ TEST_F(MetricsPage, SeriesOfRetiredVersionsGo) {
     flow_.scale += 0.01f;
     PublishToy(repository_.path(), flow_);
     ASSERT_TRUE(Eventually([&] {
-      return Page().find("slot=\"live\",version=\"" +
-                         std::to_string(version) + "\"") != std::string::npos;
+      return Page().find("slot=\"live\",version=\"" + std::to_string(version) +
+                         "\"") != std::string::npos;
     }));
     EXPECT_EQ(versions(), 2);
     const std::vector<std::string> page = absl::StrSplit(Page(), '\n');

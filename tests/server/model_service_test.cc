@@ -1,5 +1,6 @@
 // ModelService: what the server says about its models.
 #include "gmock/gmock.h"
+#include "tests/server/health_client.h"
 #include "tests/server/serving.h"
 
 namespace latticed {
@@ -7,6 +8,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class ModelService : public ::testing::Test {
  protected:
@@ -61,6 +63,15 @@ TEST_F(ModelService, ListsModelsByNameInPages) {
   request.set_page_token("!");
   EXPECT_EQ(CodeAndReason(List(request, &page)),
             "INVALID_ARGUMENT INVALID_FIELD");
+}
+
+TEST_F(ModelService, ReflectionListsThePublicServicesOnly) {
+  const std::string services = ListServices(Connect(server_->grpc_port()));
+  for (const char* service : {"Sampler", "Chain", "Model", "Measure"}) {
+    EXPECT_THAT(services, HasSubstr("latticed.v1." + std::string(service)));
+  }
+  EXPECT_THAT(services, HasSubstr("grpc.health.v1.Health"));
+  EXPECT_THAT(services, Not(HasSubstr("AdminService")));
 }
 
 TEST_F(ModelService, CountsDraws) {
@@ -126,8 +137,8 @@ TEST_F(ModelService, VersionsAreNewestFirstWithTheirStates) {
   request.set_page_token(page.next_page_token());
   ASSERT_TRUE(Versions(request, &page).ok());
   collect();
-  EXPECT_THAT(states, ElementsAre("4 LIVE", "3 PREVIOUS", "2 RETIRED",
-                                  "1 RETIRED"));
+  EXPECT_THAT(states,
+              ElementsAre("4 LIVE", "3 PREVIOUS", "2 RETIRED", "1 RETIRED"));
   v1::SampleRequest retired;
   retired.mutable_model()->set_model("a");
   retired.mutable_model()->set_version(1);

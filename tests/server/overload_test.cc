@@ -11,8 +11,8 @@
 namespace latticed {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
+using ::testing::HasSubstr;
 
 class Overload : public ::testing::Test {
  protected:
@@ -40,9 +40,8 @@ class Overload : public ::testing::Test {
     Held held;
     held.stub = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
     held.context = std::make_unique<grpc::ClientContext>();
-    held.reader =
-        held.stub->StreamSamples(held.context.get(), DrawsOf("toy", "s", 0,
-                                                             count));
+    held.reader = held.stub->StreamSamples(held.context.get(),
+                                           DrawsOf("toy", "s", 0, count));
     v1::StreamSamplesResponse response;
     held.open = held.reader->Read(&response);
     return held;
@@ -99,9 +98,7 @@ TEST_F(Overload, ClientsThatDoNotReadHoldABoundedNumberOfDraws) {
   flow.l0 = flow.l1 = 16;
   flow.tile = 64;
   Start(flow);
-  const auto generated = [&] {
-    return Toy("configurations_generated_total");
-  };
+  const auto generated = [&] { return Toy("configurations_generated_total"); };
   std::vector<Held> held;
   for (int i = 0; i < 6; ++i) held.push_back(Hold(uint64_t{1} << 30));
   // Drawing stops by itself.
@@ -118,10 +115,9 @@ TEST_F(Overload, ClientsThatDoNotReadHoldABoundedNumberOfDraws) {
   EXPECT_LT(bytes, (8 << 20) + 6 * (8 << 20));
   EXPECT_GT(bytes, 4 << 20);
   const grpc::Status status =
-      Stream(Connect(server_->grpc_port()), DrawsOf("toy", "s", 0, 100))
-          .status;
-  EXPECT_TRUE(status.ok() || CodeAndReason(status) ==
-                                 "RESOURCE_EXHAUSTED QUEUE_FULL")
+      Stream(Connect(server_->grpc_port()), DrawsOf("toy", "s", 0, 100)).status;
+  EXPECT_TRUE(status.ok() ||
+              CodeAndReason(status) == "RESOURCE_EXHAUSTED QUEUE_FULL")
       << status.error_message();
   // One that reads gets all it asks for.
   for (size_t i = 1; i < held.size(); ++i) held[i].context->TryCancel();
@@ -163,12 +159,12 @@ TEST_F(Overload, ACancelledStreamStopsItsDraws) {
     v1::StreamSamplesResponse response;
     while (held.reader->Read(&response)) {
     }
-    EXPECT_EQ(held.reader->Finish().error_code(),
-              grpc::StatusCode::CANCELLED);
+    EXPECT_EQ(held.reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
   }
   EXPECT_TRUE(Eventually([&] {
-    return Metric("latticed_rpc_in_flight{method=\"StreamSamples\",service="
-                  "\"SamplerService\"}") == 0 &&
+    return Metric(
+               "latticed_rpc_in_flight{method=\"StreamSamples\",service="
+               "\"SamplerService\"}") == 0 &&
            Toy("queue_configurations") == 0;
   }));
   std::this_thread::sleep_for(milliseconds(20));  // the tile in flight
@@ -186,8 +182,7 @@ TEST_F(Overload, ADeadlineEndsTheStreamAndItsDraws) {
   ToyFlow flow;
   flow.delay_us = 5000;
   Start(flow);
-  const auto stub =
-      v1::SamplerService::NewStub(Connect(server_->grpc_port()));
+  const auto stub = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + milliseconds(100));
   v1::SampleRequest request;
@@ -211,12 +206,10 @@ TEST_F(Overload, AStalledStreamIsEnded) {
   Held held = Hold(uint64_t{1} << 30);
   ASSERT_TRUE(held.open);
   EXPECT_TRUE(Eventually([&] {
-    return Metric(
-               "latticed_streams_terminated_total{reason=\"stalled\"}") == 1;
+    return Metric("latticed_streams_terminated_total{reason=\"stalled\"}") == 1;
   }));
   // A client that reads, however long in all, is left alone.
-  const auto stub =
-      v1::SamplerService::NewStub(Connect(server_->grpc_port()));
+  const auto stub = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
   grpc::ClientContext context;
   const auto reader =
       stub->StreamSamples(&context, DrawsOf("toy", "s", 0, 10000));
@@ -246,11 +239,11 @@ TEST_F(Overload, SmallRequestsOvertakeGreedyOnes) {
     });
   }
   ASSERT_TRUE(Eventually([&] {
-    return Metric("latticed_rpc_in_flight{method=\"StreamSamples\",service="
-                  "\"SamplerService\"}") == 8;
+    return Metric(
+               "latticed_rpc_in_flight{method=\"StreamSamples\",service="
+               "\"SamplerService\"}") == 8;
   }));
-  const auto stub =
-      v1::SamplerService::NewStub(Connect(server_->grpc_port()));
+  const auto stub = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
   std::vector<int64_t> waits;
   for (int i = 0; i < 30; ++i) {
     v1::SampleRequest request;

@@ -39,7 +39,7 @@ class SamplerService : public ::testing::Test {
     return Sample(request, &response);
   }
 
-  const ToyFlow flow_;
+  ToyFlow flow_;
   TemporaryDirectory repository_;
   Checkpoint checkpoint_;
   std::unique_ptr<Server> server_;
@@ -233,11 +233,9 @@ TEST_F(SamplerService, UnknownVersionsAndSlotsSayWhatIsLive) {
   EXPECT_EQ(CodeAndReason(status), "NOT_FOUND VERSION_NOT_FOUND");
   EXPECT_THAT(status.error_message(), HasSubstr("toy version 1"));
   request.mutable_model()->set_digest(std::string(64, 'a'));
-  EXPECT_EQ(CodeAndReason(SampleError(request)),
-            "NOT_FOUND VERSION_NOT_FOUND");
+  EXPECT_EQ(CodeAndReason(SampleError(request)), "NOT_FOUND VERSION_NOT_FOUND");
   request.mutable_model()->set_slot(v1::SLOT_PREVIOUS);
-  EXPECT_EQ(CodeAndReason(SampleError(request)),
-            "NOT_FOUND VERSION_NOT_FOUND");
+  EXPECT_EQ(CodeAndReason(SampleError(request)), "NOT_FOUND VERSION_NOT_FOUND");
   request.mutable_model()->set_slot(static_cast<v1::Slot>(9));
   EXPECT_EQ(CodeAndReason(SampleError(request)),
             "INVALID_ARGUMENT INVALID_FIELD");
@@ -292,8 +290,7 @@ TEST_F(SamplerService, BadStreamsAndContentNameTheField) {
   request = Ask(1);
   request.add_content(static_cast<v1::Content>(77));
   status = SampleError(request);
-  EXPECT_EQ(PartsOf(status).bad_request.field_violations(0).field(),
-            "content");
+  EXPECT_EQ(PartsOf(status).bad_request.field_violations(0).field(), "content");
   EXPECT_TRUE(SampleError(Ask(1)).ok()) << "the server keeps serving";
 }
 

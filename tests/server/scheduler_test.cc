@@ -117,8 +117,7 @@ TEST_F(SchedulerTest, TurnsAreFairInSites) {
       sites[model] += count * (model == "a" ? 64 : 4);
     }
   }
-  EXPECT_NEAR(static_cast<double>(sites["a"]) /
-                  static_cast<double>(sites["b"]),
+  EXPECT_NEAR(static_cast<double>(sites["a"]) / static_cast<double>(sites["b"]),
               1, 0.06);  // at most two turns of 40 are cut off
 }
 

@@ -73,8 +73,8 @@ struct ChainResult {
   std::vector<uint64_t> index;  // draw of every kept configuration
   std::vector<float> phi;
   std::vector<double> log_q;
-  std::string accept;           // '0' or '1' a step
-  std::string token;            // the last one
+  std::string accept;  // '0' or '1' a step
+  std::string token;   // the last one
 };
 ChainResult RunChain(const std::shared_ptr<grpc::Channel>& channel,
                      const v1::RunChainRequest& request);

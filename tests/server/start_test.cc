@@ -26,10 +26,10 @@ absl::Status StartError(const Config& config) {
 TEST(Start, AMissingRepositoryIsNamed) {
   TemporaryDirectory directory;
   Config config = TestConfig(directory.File("nowhere"));
-  EXPECT_THAT(StartError(config), StatusIs(absl::StatusCode::kNotFound,
-                                           HasSubstr("--repository")));
-  EXPECT_THAT(StartError(config), StatusIs(absl::StatusCode::kNotFound,
-                                           HasSubstr("nowhere")));
+  EXPECT_THAT(StartError(config),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("--repository")));
+  EXPECT_THAT(StartError(config),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("nowhere")));
   std::ofstream(directory.File("file")) << "x";
   config.repository = directory.File("file");
   EXPECT_THAT(StartError(config), Not(IsOk()));
@@ -49,8 +49,8 @@ TEST(Start, APortInUseIsNamed) {
   ASSERT_NE(first, nullptr);
   Config config = TestConfig(repository.path());
   config.listen = "127.0.0.1:" + std::to_string(first->grpc_port());
-  EXPECT_THAT(StartError(config), StatusIs(absl::StatusCode::kUnavailable,
-                                           HasSubstr("--listen")));
+  EXPECT_THAT(StartError(config),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("--listen")));
   config = TestConfig(repository.path());
   config.http_listen = "127.0.0.1:" + std::to_string(first->http_port());
   EXPECT_THAT(StartError(config), StatusIs(absl::StatusCode::kUnavailable,
@@ -75,9 +75,9 @@ TEST(Start, TokenKeysMustBeSecretAndLongEnough) {
   EXPECT_EQ(*LoadTokenKey(config), "long enough for a key");
   fs::permissions(config.chain_token_key_file,
                   fs::perms::owner_read | fs::perms::others_read);
-  EXPECT_THAT(LoadTokenKey(config),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("chmod 600")));
+  EXPECT_THAT(
+      LoadTokenKey(config),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("chmod 600")));
 }
 
 TEST(Start, ATokenKeyIsCreatedOnceAndKept) {
@@ -120,9 +120,9 @@ TEST(Config, ErrorsNameTheFlagAndTheRange) {
             }),
             "");
   EXPECT_EQ(message([](Config* c) { c->listen = "[::1]:0"; }), "");
-  for (const char* listen : {"", "7410", "127.0.0.1", "127.0.0.1:", ":1",
-                             "127.0.0.1:65536", "127.0.0.1:-1", "host:1",
-                             "[::1:1", "127.0.0.1:7410x"}) {
+  for (const char* listen :
+       {"", "7410", "127.0.0.1", "127.0.0.1:", ":1", "127.0.0.1:65536",
+        "127.0.0.1:-1", "host:1", "[::1:1", "127.0.0.1:7410x"}) {
     EXPECT_THAT(message([&](Config* c) { c->listen = listen; }),
                 HasSubstr("--listen"))
         << listen;

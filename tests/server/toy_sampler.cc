@@ -82,9 +82,8 @@ ToyDraw DrawToy(const ToyFlow& flow, const StreamId& stream, uint64_t index) {
     draw.action += double{phi} * phi / 2;
   }
   if (flow.numerics == 2) draw.log_q = std::nextafter(draw.log_q, 0.0);
-  if (flow.nan_every > 0 &&
-      index % static_cast<uint64_t>(flow.nan_every) ==
-          static_cast<uint64_t>(flow.nan_every) - 1) {
+  if (flow.nan_every > 0 && index % static_cast<uint64_t>(flow.nan_every) ==
+                                static_cast<uint64_t>(flow.nan_every) - 1) {
     draw.log_q = std::nan("");
   }
   return draw;
@@ -101,10 +100,12 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
   manifest.mutable_quality()->set_acceptance(0.25);
   manifest.mutable_quality()->set_step_doubling_rms(1e-3);
   manifest.set_log_weight_reference(0.5 * flow.l0 * flow.l1 * kLogTwoPi);
-  const std::vector<float> values = {
-      flow.scale, static_cast<float>(flow.nan_every),
-      static_cast<float>(flow.delay_us), static_cast<float>(flow.throw_from),
-      flow.unusable ? 1.0f : 0.0f, static_cast<float>(flow.numerics)};
+  const std::vector<float> values = {flow.scale,
+                                     static_cast<float>(flow.nan_every),
+                                     static_cast<float>(flow.delay_us),
+                                     static_cast<float>(flow.throw_from),
+                                     flow.unusable ? 1.0f : 0.0f,
+                                     static_cast<float>(flow.numerics)};
   const Weights weights = {
       {"toy", {{static_cast<int64_t>(values.size())}, values}}};
   auto published = Publish(repository, flow.model, manifest, weights);

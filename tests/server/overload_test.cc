@@ -256,9 +256,11 @@ TEST_F(Overload, SmallRequestsOvertakeGreedyOnes) {
     waits.push_back(ToyTiles() - before);
   }
   std::sort(waits.begin(), waits.end());
-  // Its own tile, the one in flight, and slack for the threads in between;
-  // first come first served would be hundreds.
-  EXPECT_LE(waits[26], 4);
+  // Its own tile, the one in flight, and what passes while threads wait for a
+  // core; first come first served would be hundreds. scheduler_test has the
+  // exact figure.
+  EXPECT_LE(waits[15], 4);
+  EXPECT_LE(waits[26], 12);
   for (grpc::ClientContext& context : contexts) context.TryCancel();
   for (std::thread& one : greedy) one.join();
 }

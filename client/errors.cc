@@ -112,7 +112,8 @@ bool IsTransient(const absl::Status& status) {
   }
 }
 
-absl::Status WithMessage(const absl::Status& status, std::string message) {
+absl::Status WithMessage(const absl::Status& status,
+                         absl::string_view message) {
   absl::Status result(status.code(), message);
   status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) {
     result.SetPayload(url, payload);

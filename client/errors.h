@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "grpcpp/support/status.h"
 
@@ -30,6 +31,6 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status);
 bool IsTransient(const absl::Status& status);
 
 // The same code and details under another message.
-absl::Status WithMessage(const absl::Status& status, std::string message);
+absl::Status WithMessage(const absl::Status& status, absl::string_view message);
 
 }  // namespace latticed

@@ -16,7 +16,7 @@ namespace {
 
 Interrupt g_interrupt;  // for the signal handler, the one thing it can reach
 
-void OnSignal(int signal) {
+void OnSignal(int /*signal*/) {
   if (g_interrupt.stop.exchange(true)) g_interrupt.discard.store(true);
 }
 

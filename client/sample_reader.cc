@@ -68,7 +68,7 @@ absl::StatusOr<bool> SampleReader::Next(DrawBlock* block) {
       }
     }
     call_.reset();
-    if (absl::Status s = Recover(std::move(error)); !s.ok()) {
+    if (absl::Status s = Recover(error); !s.ok()) {
       done_ = true;
       return session_->Explain(s);
     }
@@ -166,7 +166,7 @@ absl::Status SampleReader::TakeBlock(const v1::SampleBlock& message,
   return absl::OkStatus();
 }
 
-absl::Status SampleReader::Recover(absl::Status error) {
+absl::Status SampleReader::Recover(const absl::Status& error) {
   const bool begun = !provenances_.empty();
   if (absl::Status s = retry_.Wait(error); !s.ok()) {
     if (received_ == 0) return s;

@@ -49,7 +49,7 @@ class SampleReader {
                                DrawBlock* block);
   absl::Status TakeProvenance(const v1::Provenance& provenance);
   absl::Status TakeBlock(const v1::SampleBlock& message, DrawBlock* block);
-  absl::Status Recover(absl::Status error);
+  absl::Status Recover(const absl::Status& error);
 
   std::shared_ptr<const Session> session_;
   const v1::StreamSamplesRequest request_;

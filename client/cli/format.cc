@@ -27,7 +27,7 @@ std::string FormatRate(double per_second) {
   if (per_second < 100) return absl::StrFormat("%.3g", per_second);
   std::string digits = absl::StrFormat("%.0f", per_second);
   for (int i = static_cast<int>(digits.size()) - 3; i > 0; i -= 3) {
-    digits.insert(i, " ");
+    digits.insert(i, 1, ' ');
   }
   return digits;
 }

@@ -318,9 +318,9 @@ TEST(Validate, EveryFieldOfASpecMatters) {
   const auto* descriptor = v1::TrainingSpec::descriptor();
   // 0 is a value of these: a seed, a final rate, no warm-up, no averaging.
   const std::vector<std::string> optional = {
-      "seed",       "learning_rate_final", "warmup_steps",
-      "adam_beta1", "adam_beta2",          "clip_warmup_steps",
-      "ema_decay",  "from_model",          "publish_every_steps",
+      "seed",        "learning_rate_final", "warmup_steps",
+      "adam_beta1",  "adam_beta2",          "clip_warmup_steps",
+      "ema_decay",   "from_model",          "publish_every_steps",
       "adam_epsilon"};
   for (int i = 0; i < descriptor->field_count(); ++i) {
     const auto* field = descriptor->field(i);

@@ -91,8 +91,7 @@ TEST_P(EquivariantKernelTest, RightHandSidesEqualAutogradOfThePlainField) {
     const at::Tensor input = phi.clone().requires_grad_();
     const auto plain =
         Plain()->Evaluate(input, m / (2.0 * static_cast<double>(shape_.steps)));
-    const at::Tensor plain_pulled =
-        Gradient((plain.velocity * s).sum(), input);
+    const at::Tensor plain_pulled = Gradient((plain.velocity * s).sum(), input);
     const at::Tensor grad_div = Gradient(plain.divergence.sum(), input);
     EXPECT_LT(MaxDifference(velocity, plain.velocity), 1e-10);
     EXPECT_LT(MaxDifference(divergence, plain.divergence), 1e-10);
@@ -108,11 +107,11 @@ TEST_P(EquivariantKernelTest, ForwardAndReverseEqualThePlainFlow) {
   for (const bool forward : {true, false}) {
     at::Tensor out = at::empty_like(z), log_q = zero.clone();
     if (forward) {
-      kernel_.Forward(space_, n_, z.data_ptr<double>(),
-                      out.data_ptr<double>(), log_q.data_ptr<double>());
+      kernel_.Forward(space_, n_, z.data_ptr<double>(), out.data_ptr<double>(),
+                      log_q.data_ptr<double>());
     } else {
-      kernel_.Reverse(space_, n_, z.data_ptr<double>(),
-                      out.data_ptr<double>(), log_q.data_ptr<double>());
+      kernel_.Reverse(space_, n_, z.data_ptr<double>(), out.data_ptr<double>(),
+                      log_q.data_ptr<double>());
     }
     const Draw plain =
         forward ? flow.Forward({z, zero}) : flow.Reverse({z, zero});
@@ -130,21 +129,20 @@ TEST_P(EquivariantKernelTest, BackwardEqualsAutogradOfTheDiscreteMap) {
   const at::Tensor z = RandomFields(n_, shape_.lattice, 4).requires_grad_();
   const at::Tensor cotangent = RandomFields(n_, shape_.lattice, 5);
   const Draw plain = flow.Forward({z, at::zeros({n_}, at::kDouble)});
-  const auto expected = torch::autograd::grad(
-      {(plain.phi * cotangent).sum()}, {z, plain_parameters_});
+  const auto expected = torch::autograd::grad({(plain.phi * cotangent).sum()},
+                                              {z, plain_parameters_});
 
   at::Tensor phi = at::empty_like(cotangent), bar = cotangent.clone();
   at::Tensor score = -z.detach().clone();
   std::vector<double> log_q(n_, 0.0);
-  kernel_.ForwardScore(space_, n_, z.data_ptr<double>(),
-                       phi.data_ptr<double>(), score.data_ptr<double>(),
-                       log_q.data());
+  kernel_.ForwardScore(space_, n_, z.data_ptr<double>(), phi.data_ptr<double>(),
+                       score.data_ptr<double>(), log_q.data());
   EXPECT_LT(MaxDifference(phi, plain.phi), 1e-10);
   space_.ClearGradient();
   kernel_.Backward(space_, n_, bar.data_ptr<double>());
   at::Tensor gradient = at::zeros({shape_.ParameterCount()}, at::kDouble);
-  kernel_.AddGradient(space_, absl::MakeSpan(gradient.data_ptr<double>(),
-                                             gradient.numel()));
+  kernel_.AddGradient(
+      space_, absl::MakeSpan(gradient.data_ptr<double>(), gradient.numel()));
   EXPECT_LT(MaxDifference(bar, expected[0]), 1e-10);
   EXPECT_LT(MaxDifference(gradient, expected[1]), 1e-10 * n_ * 16);
 }
@@ -162,9 +160,8 @@ TEST_P(EquivariantKernelTest, ScoreConvergesToTheGradientOfLogQ) {
     const at::Tensor z = RandomFields(n_, shape_.lattice, 6);
     at::Tensor phi = at::empty_like(z), score = -z;
     std::vector<double> log_q(n_, 0.0);
-    kernel.ForwardScore(space, n_, z.data_ptr<double>(),
-                        phi.data_ptr<double>(), score.data_ptr<double>(),
-                        log_q.data());
+    kernel.ForwardScore(space, n_, z.data_ptr<double>(), phi.data_ptr<double>(),
+                        score.data_ptr<double>(), log_q.data());
     // log q of phi through the reverse flow.
     const at::Tensor input = phi.clone().requires_grad_();
     const ContinuousFlow flow(
@@ -189,9 +186,9 @@ TEST_P(EquivariantKernelTest, FloatAgreesWithDoubleToRounding) {
   std::vector<double> log_q(n, 0.0);
   kernel.Forward(space, n, z.data_ptr<float>(), phi.data_ptr<float>(),
                  log_q.data());
-  const Draw plain = ContinuousFlow(Plain(), shape_.steps)
-                         .Forward({z.to(at::kDouble),
-                                   at::zeros({n}, at::kDouble)});
+  const Draw plain =
+      ContinuousFlow(Plain(), shape_.steps)
+          .Forward({z.to(at::kDouble), at::zeros({n}, at::kDouble)});
   EXPECT_LT(MaxDifference(phi.to(at::kDouble), plain.phi), 2e-5);
   for (int64_t i = 0; i < n; ++i) {
     EXPECT_NEAR(log_q[i], plain.log_q[i].item<double>(), 2e-4);

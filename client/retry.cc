@@ -34,8 +34,8 @@ absl::Status Retry::Wait(const absl::Status& error) {
     return absl::CancelledError("interrupted");
   }
   if (!IsTransient(error)) return error;
-  // A full server is there, and will have room.
-  if (absl::IsResourceExhausted(error)) answered_ = true;
+  // A server that is full, starting or stopping, and says when to come back.
+  if (RetryDelay(error).has_value()) answered_ = true;
   const absl::Time now = absl::Now();
   if (failures_++ == 0) {
     first_failure_ = now;

@@ -14,8 +14,7 @@ namespace latticed::bench {
 inline double Seconds(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                       start)
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
       .count();
 }
 
@@ -25,9 +24,9 @@ inline double Median(std::vector<double> values) {
 }
 
 struct Paired {
-  double fast_seconds = 0;      // medians
+  double fast_seconds = 0;  // medians
   double baseline_seconds = 0;
-  double ratio = 0;             // median of baseline / fast, pair by pair
+  double ratio = 0;  // median of baseline / fast, pair by pair
   double ratio_min = 0, ratio_max = 0;
 };
 

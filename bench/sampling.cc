@@ -39,8 +39,7 @@ int main(int argc, char** argv) {
       samplers[which]->Draw(ids, {absl::MakeSpan(phi), absl::MakeSpan(log_q),
                                   absl::MakeSpan(action)});
     };
-    bench::Print("draws L=" + std::to_string(length),
-                 static_cast<double>(tile),
+    bench::Print("draws L=" + std::to_string(length), static_cast<double>(tile),
                  bench::Compare([&] { draw(0); }, [&] { draw(1); }, rounds));
   }
   return 0;

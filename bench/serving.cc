@@ -55,9 +55,9 @@ int Run(const std::string& target, const std::string& repository,
     for (uint64_t first = 0; first < draws; first += tile) {
       const int64_t n = std::min<int64_t>(tile, draws - first);
       for (int64_t i = 0; i < n; ++i) ids[i] = {stream, first + i};
-      (*sampler)->Draw(absl::MakeConstSpan(ids).first(n),
-                       {absl::MakeSpan(phi), absl::MakeSpan(log_q),
-                        absl::MakeSpan(action)});
+      (*sampler)->Draw(
+          absl::MakeConstSpan(ids).first(n),
+          {absl::MakeSpan(phi), absl::MakeSpan(log_q), absl::MakeSpan(action)});
     }
   };
   const bench::Paired result = bench::Compare(served, in_process, rounds);

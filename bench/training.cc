@@ -18,8 +18,8 @@ namespace latticed {
 namespace {
 
 at::Tensor Phi4Action(const at::Tensor& phi, const Phi4Couplings& couplings) {
-  const at::Tensor kinetic = (phi.roll(-1, 1) - phi).square() +
-                             (phi.roll(-1, 2) - phi).square();
+  const at::Tensor kinetic =
+      (phi.roll(-1, 1) - phi).square() + (phi.roll(-1, 2) - phi).square();
   const at::Tensor square = phi.square();
   return (kinetic + couplings.mass_squared * square +
           couplings.lambda * square.square())

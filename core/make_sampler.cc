@@ -14,9 +14,8 @@ namespace latticed {
 
 EquivariantShape MakeShape(const v1::ModelSpec& spec, int step_factor) {
   const v1::EquivariantFlow& flow = spec.flow().equivariant();
-  return MakeEquivariantShape(MakeLattice(spec.lattice()),
-                              flow.sine_features(), flow.gates(),
-                              flow.time_nodes(),
+  return MakeEquivariantShape(MakeLattice(spec.lattice()), flow.sine_features(),
+                              flow.gates(), flow.time_nodes(),
                               int64_t{flow.rk4_steps()} * step_factor);
 }
 
@@ -28,8 +27,8 @@ Weights ParametersToWeights(const EquivariantShape& shape,
     const auto values = parameters.subspan(offset, size);
     return WeightTensor{std::move(dims), {values.begin(), values.end()}};
   };
-  return {{"khat", part(0, {shape.nodes, shape.gates, shape.Features(),
-                            shape.orbits})},
+  return {{"khat",
+           part(0, {shape.nodes, shape.gates, shape.Features(), shape.orbits})},
           {"omega", part(shape.OmegaOffset(), {shape.sines})},
           {"alpha", part(shape.AlphaOffset(), {shape.gates - 1})}};
 }
@@ -37,8 +36,8 @@ Weights ParametersToWeights(const EquivariantShape& shape,
 absl::StatusOr<std::vector<float>> WeightsToParameters(
     const EquivariantShape& shape, const Weights& weights) {
   std::vector<float> parameters;
-  const Weights expected = ParametersToWeights(
-      shape, std::vector<float>(shape.ParameterCount()));
+  const Weights expected =
+      ParametersToWeights(shape, std::vector<float>(shape.ParameterCount()));
   for (const char* name : {"khat", "omega", "alpha"}) {
     const WeightTensor& like = expected.at(name);
     const auto found = weights.find(name);
@@ -59,8 +58,8 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<TileSampler>> MakePlainSampler(
     const v1::ModelSpec& spec, const EquivariantShape& shape,
-    const std::vector<float>& parameters,
-    std::unique_ptr<const Action> action, const std::string& device) {
+    const std::vector<float>& parameters, std::unique_ptr<const Action> action,
+    const std::string& device) {
   if (device != "cpu" && !at::hasCUDA()) {
     return absl::FailedPreconditionError(absl::StrCat(
         "device '", device,
@@ -79,9 +78,9 @@ absl::StatusOr<std::unique_ptr<TileSampler>> MakePlainSampler(
   } else {
     base = std::make_unique<StandardNormal>();
   }
-  return std::make_unique<PlainSampler>(
-      std::move(flow), std::move(base), std::move(action), spec.tile(), device,
-      absl::StrCat("rk4=", shape.steps));
+  return std::make_unique<PlainSampler>(std::move(flow), std::move(base),
+                                        std::move(action), spec.tile(), device,
+                                        absl::StrCat("rk4=", shape.steps));
 }
 
 }  // namespace
@@ -102,8 +101,8 @@ absl::StatusOr<std::unique_ptr<TileSampler>> MakeSampler(
     return MakePlainSampler(spec, shape, *parameters, *std::move(action),
                             options.device);
   }
-  return std::make_unique<FusedSampler>(shape, *parameters,
-                                        *std::move(action), spec.tile());
+  return std::make_unique<FusedSampler>(shape, *parameters, *std::move(action),
+                                        spec.tile());
 }
 
 }  // namespace latticed

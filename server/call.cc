@@ -63,7 +63,7 @@ StreamCall::StreamCall(ContextRef context,
       grpc_context_(grpc_context),
       record_(context_->metrics, rpc) {}
 
-StreamCall* StreamCall::Launch(std::shared_ptr<StreamCall> call,
+StreamCall* StreamCall::Launch(const std::shared_ptr<StreamCall>& call,
                                const grpc::ByteBuffer& request) {
   StreamCall* const raw = call.get();
   {

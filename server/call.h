@@ -104,7 +104,7 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // Takes the request and starts. The call owns itself from here on, until
   // gRPC is done with it.
-  static StreamCall* Launch(std::shared_ptr<StreamCall> call,
+  static StreamCall* Launch(const std::shared_ptr<StreamCall>& call,
                             const grpc::ByteBuffer& request);
 
   void Drain() final;

@@ -25,7 +25,7 @@ constexpr int kThreads = 4;
 constexpr size_t kRequestBytesMax = 8 << 10;
 
 // False once the time is up or the connection broken.
-bool Wait(int descriptor, short events, Clock::time_point due) {
+bool Wait(int descriptor, int16_t events, Clock::time_point due) {
   const auto left =
       std::chrono::duration_cast<std::chrono::milliseconds>(due - Clock::now());
   pollfd entry = {descriptor, events, 0};

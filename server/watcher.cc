@@ -108,6 +108,14 @@ absl::Status Watcher::Poll() {
                config_.models_max, " are served; raise --models_max")));
     models->resize(static_cast<size_t>(config_.models_max));
   }
+  // All are known before the first is loaded: a call for one that is still
+  // loading is told to come back, not that there is no such model.
+  for (const std::string& model : *models) {
+    if (!store_->Records(model).empty()) continue;
+    const auto versions = ListVersions(config_.repository, model);
+    if (!versions.ok() || versions->empty()) continue;
+    store_->Put({.model = model, .version = versions->back()});
+  }
   for (const std::string& model : *models) {
     if (Stopping()) break;
     const absl::Status status = PollModel(model);

@@ -56,8 +56,7 @@ absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
 
   Evaluation result;
   v1::Quality& quality = result.quality;
-  const double sites =
-      static_cast<double>(MakeLattice(spec.lattice()).Sites());
+  const double sites = static_cast<double>(MakeLattice(spec.lattice()).Sites());
   const Estimate ess = Ess(*log_w), acceptance = Acceptance(*log_w),
                  variance = LogWeightVariance(*log_w), log_z = LogZ(*log_w),
                  ess_doubled = Ess(*doubled);
@@ -80,8 +79,7 @@ absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
     result.log_w_mean += (*log_w)[i] / static_cast<double>(draws);
   }
   quality.set_step_doubling_draws(draws);
-  quality.set_step_doubling_rms(
-      std::sqrt(square / static_cast<double>(draws)));
+  quality.set_step_doubling_rms(std::sqrt(square / static_cast<double>(draws)));
   quality.set_step_doubling_max(largest);
   return result;
 }

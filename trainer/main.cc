@@ -1,7 +1,6 @@
 // latticed-train: trains flows and publishes them; `latticed-train reference`
 // runs the Monte Carlo codes.
 
-
 #include <atomic>
 #include <csignal>
 #include <cstdio>
@@ -83,8 +82,8 @@ int main(int argc, char** argv) {
   options.restart = absl::GetFlag(FLAGS_restart);
   options.minutes_max = absl::GetFlag(FLAGS_minutes);
   options.command = absl::StrJoin(words, " ");
-  if (const absl::Status valid = latticed::ValidateTrainOptions(
-          options, absl::GetFlag(FLAGS_spec));
+  if (const absl::Status valid =
+          latticed::ValidateTrainOptions(options, absl::GetFlag(FLAGS_spec));
       !valid.ok()) {
     return Fail(valid);
   }
@@ -108,8 +107,8 @@ int main(int argc, char** argv) {
     progress.Say(
         absl::StrCat("metrics on http://", (*metrics)->address(), "/metrics"));
   }
-  const auto outcome = latticed::Train(options, *spec, &progress,
-                                       metrics->get(), g_stop);
+  const auto outcome =
+      latticed::Train(options, *spec, &progress, metrics->get(), g_stop);
   if (!outcome.ok()) return Fail(outcome.status());
   if (*outcome == latticed::TrainOutcome::kStopped) {
     progress.Say("stopped, state saved; the same command continues");

@@ -28,12 +28,18 @@ absl::StatusOr<std::unique_ptr<TrainerMetrics>> TrainerMetrics::Create(
   metrics->registry_ = std::make_shared<prometheus::Registry>();
   const std::map<std::string, std::string> labels = {{"model", model}};
   const auto gauge = [&](const char* name, const char* help) {
-    return &prometheus::BuildGauge().Name(name).Help(help).Register(
-        *metrics->registry_).Add(labels);
+    return &prometheus::BuildGauge()
+                .Name(name)
+                .Help(help)
+                .Register(*metrics->registry_)
+                .Add(labels);
   };
   const auto counter = [&](const char* name, const char* help) {
-    return &prometheus::BuildCounter().Name(name).Help(help).Register(
-        *metrics->registry_).Add(labels);
+    return &prometheus::BuildCounter()
+                .Name(name)
+                .Help(help)
+                .Register(*metrics->registry_)
+                .Add(labels);
   };
   metrics->loss_ = gauge("latticed_train_loss",
                          "Mean of log q + S over the last report's draws");
@@ -47,8 +53,8 @@ absl::StatusOr<std::unique_ptr<TrainerMetrics>> TrainerMetrics::Create(
       gauge("latticed_train_learning_rate", "Of the last step");
   metrics->published_ess_ = gauge("latticed_train_published_ess_ratio",
                                   "Held-out ESS of the last publication");
-  metrics->steps_ = counter("latticed_train_steps_total",
-                            "Optimiser steps of this process");
+  metrics->steps_ =
+      counter("latticed_train_steps_total", "Optimiser steps of this process");
   metrics->draws_ = counter("latticed_train_draws_total",
                             "Configurations drawn by this process");
   metrics->non_finite_ = counter("latticed_train_nonfinite_draws_total",
@@ -60,9 +66,9 @@ absl::StatusOr<std::unique_ptr<TrainerMetrics>> TrainerMetrics::Create(
     metrics->exposer_ = std::make_unique<prometheus::Exposer>(listen, 2);
     metrics->exposer_->RegisterCollectable(metrics->registry_);
   } catch (const std::exception& error) {
-    return absl::UnavailableError(absl::StrCat(
-        "--http_listen=", listen, ": ", error.what(),
-        "; choose a free port, or 0 for any"));
+    return absl::UnavailableError(
+        absl::StrCat("--http_listen=", listen, ": ", error.what(),
+                     "; choose a free port, or 0 for any"));
   }
   return metrics;
 }

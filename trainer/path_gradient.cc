@@ -55,8 +55,8 @@ PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
       action_.Gradient(own.field, absl::MakeSpan(own.gradient));
       bool finite = std::isfinite(log_w);
       for (int64_t x = 0; x < sites; ++x) {
-        cotangent[x] = static_cast<float>(
-            (cotangent[x] + own.gradient[x]) / static_cast<double>(batch));
+        cotangent[x] = static_cast<float>((cotangent[x] + own.gradient[x]) /
+                                          static_cast<double>(batch));
         finite = finite && std::isfinite(cotangent[x]);
       }
       if (!finite) result.log_w[first + i] = std::nan("");
@@ -80,8 +80,8 @@ PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
       ++result.non_finite;
     }
   }
-  result.loss /= static_cast<double>(
-      std::max<int64_t>(1, batch - result.non_finite));
+  result.loss /=
+      static_cast<double>(std::max<int64_t>(1, batch - result.non_finite));
   return result;
 }
 

@@ -18,7 +18,7 @@ struct ProgressReport {
   double learning_rate = 0;
   double draws_per_second = 0;
   double seconds_left = 0;
-  int64_t non_finite = 0;      // draws since the start of the process
+  int64_t non_finite = 0;  // draws since the start of the process
 };
 
 class Progress {

@@ -12,9 +12,8 @@
 namespace latticed {
 
 absl::Status RunReferenceCommand(const TrainOptions& options,
-                                 const v1::TrainingSpec& spec,
-                                 uint64_t updates, uint64_t configurations,
-                                 Progress* progress,
+                                 const v1::TrainingSpec& spec, uint64_t updates,
+                                 uint64_t configurations, Progress* progress,
                                  const std::atomic<bool>& stop) {
   constexpr uint64_t kUpdatesMin = 1000, kUpdatesMax = uint64_t{1} << 40;
   constexpr uint64_t kConfigurationsMax = 1 << 20;
@@ -24,9 +23,8 @@ absl::Status RunReferenceCommand(const TrainOptions& options,
                      " to 2^40; 1000000 gives errors of a few per mille"));
   }
   if (configurations > kConfigurationsMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--configurations=", configurations, ": at most ",
-                     kConfigurationsMax));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--configurations=", configurations, ": at most ", kConfigurationsMax));
   }
   if (absl::Status valid = ValidateTrainingSpec(spec); !valid.ok()) {
     return valid;
@@ -49,8 +47,7 @@ absl::Status RunReferenceCommand(const TrainOptions& options,
   };
   const ReferenceRun run = RunReference(
       MakeLattice(model.lattice()), *couplings, run_options,
-      NamedStream(absl::StrCat("reference/", options.model, "/",
-                               spec.seed())));
+      NamedStream(absl::StrCat("reference/", options.model, "/", spec.seed())));
   if (!run.complete) {
     return absl::CancelledError("reference: stopped, nothing written");
   }
@@ -77,10 +74,10 @@ absl::Status RunReferenceCommand(const TrainOptions& options,
     progress->Say(absl::StrFormat("reference: %s %.6g(%.1e)", name,
                                   estimate.value, estimate.error));
   }
-  progress->Say(absl::StrFormat("reference: %d updates, %d configurations "
-                                "written to %s/%s/reference",
-                                run.updates, configurations,
-                                options.repository, options.model));
+  progress->Say(absl::StrFormat(
+      "reference: %d updates, %d configurations "
+      "written to %s/%s/reference",
+      run.updates, configurations, options.repository, options.model));
   return absl::OkStatus();
 }
 

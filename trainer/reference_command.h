@@ -15,9 +15,8 @@ namespace latticed {
 // times and `configurations` independent configurations. INVALID_ARGUMENT names
 // a flag or field; CANCELLED once `stop` is true, nothing written.
 absl::Status RunReferenceCommand(const TrainOptions& options,
-                                 const v1::TrainingSpec& spec,
-                                 uint64_t updates, uint64_t configurations,
-                                 Progress* progress,
+                                 const v1::TrainingSpec& spec, uint64_t updates,
+                                 uint64_t configurations, Progress* progress,
                                  const std::atomic<bool>& stop);
 
 }  // namespace latticed

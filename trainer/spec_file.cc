@@ -47,9 +47,10 @@ absl::StatusOr<v1::TrainingSpec> ReadTrainingSpec(const std::string& path) {
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
   if (!parser.ParseFromString(text, &spec)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ":", error.text(),
-        "; the fields are those of TrainingSpec in proto/latticed/v1/spec.proto"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ":", error.text(),
+                     "; the fields are those of TrainingSpec in "
+                     "proto/latticed/v1/spec.proto"));
   }
   return spec;
 }
@@ -58,16 +59,17 @@ absl::Status ValidateTrainOptions(const TrainOptions& options,
                                   const std::string& spec_path) {
   if (spec_path.empty() || options.repository.empty() ||
       options.model.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--", spec_path.empty()            ? "spec"
-                           : options.repository.empty() ? "repository"
-                                                        : "model",
-                     " is required; see --help"));
+    return absl::InvalidArgumentError(absl::StrCat("--",
+                                                   spec_path.empty() ? "spec"
+                                                   : options.repository.empty()
+                                                       ? "repository"
+                                                       : "model",
+                                                   " is required; see --help"));
   }
   if (!ValidModelName(options.model)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--model=", options.model,
-        ": a model's name is [a-z][a-z0-9-]{0,62}, e.g. phi4-l8"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--model=", options.model,
+                     ": a model's name is [a-z][a-z0-9-]{0,62}, e.g. phi4-l8"));
   }
   if (!(options.minutes_max >= 0)) {
     return absl::InvalidArgumentError("--minutes must not be negative");

@@ -38,10 +38,10 @@ absl::Span<const float> Values(
 // Evaluates the averaged weights and publishes them if they are better.
 absl::Status PublishIfBetter(const TrainOptions& options,
                              const v1::TrainingSpec& spec,
-                             const v1::TrainingState& state,
-                             Progress* progress, TrainerMetrics* metrics) {
-  const Weights weights = ParametersToWeights(MakeShape(spec.model()),
-                                              Values(state.average()));
+                             const v1::TrainingState& state, Progress* progress,
+                             TrainerMetrics* metrics) {
+  const Weights weights =
+      ParametersToWeights(MakeShape(spec.model()), Values(state.average()));
   const auto evaluation =
       Evaluate(spec.model(), weights, spec.evaluation_draws(),
                absl::StrCat("held-out/", options.model));
@@ -102,9 +102,10 @@ absl::StatusOr<v1::TrainingState> LoadState(const TrainOptions& options,
     if (!saved.ok()) return saved.status();
     if (saved->spec_sha256() != fingerprint) {
       return absl::FailedPreconditionError(absl::StrCat(
-          path, ": the saved state belongs to another spec or number of "
-                "threads than this run's; use --restart to drop it, or another "
-                "--model or --state_directory to keep both"));
+          path,
+          ": the saved state belongs to another spec or number of "
+          "threads than this run's; use --restart to drop it, or another "
+          "--model or --state_directory to keep both"));
     }
     progress->Say(absl::StrFormat("resuming at step %d of %d", saved->step(),
                                   TotalSteps(spec)));
@@ -199,12 +200,12 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   if (error) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        directory, ": cannot be created: ", error.message(),
-        "; choose a writable --repository or --state_directory"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(directory, ": cannot be created: ", error.message(),
+                     "; choose a writable --repository or --state_directory"));
   }
-  const std::string path = absl::StrCat(directory, "/", options.model,
-                                        ".state");
+  const std::string path =
+      absl::StrCat(directory, "/", options.model, ".state");
   auto state = LoadState(options, spec, path, progress);
   if (!state.ok()) return state.status();
 
@@ -269,8 +270,7 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
       if (!saved.ok()) return saved;
     }
     const bool publish = spec.publish_every_steps() > 0 &&
-                         step % spec.publish_every_steps() == 0 &&
-                         step < steps;
+                         step % spec.publish_every_steps() == 0 && step < steps;
     if (publish) {
       const absl::Status published =
           PublishIfBetter(options, spec, *state, progress, metrics);

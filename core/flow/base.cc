@@ -11,9 +11,8 @@ namespace latticed {
 
 at::Tensor StandardNormal::LogDensity(const at::Tensor& z) const {
   const at::Tensor flat = z.flatten(1).to(at::kDouble);
-  return -0.5 * flat.square().sum(1) -
-         0.5 * static_cast<double>(flat.size(1)) *
-             std::log(2 * std::numbers::pi);
+  return -0.5 * flat.square().sum(1) - 0.5 * static_cast<double>(flat.size(1)) *
+                                           std::log(2 * std::numbers::pi);
 }
 
 Draw StandardNormal::FromNormals(const at::Tensor& normals) const {
@@ -27,8 +26,8 @@ FreeFieldBase::FreeFieldBase(const Lattice& lattice, double mass) {
   auto deviation = deviation_.accessor<double, 2>();
   for (int64_t k0 = 0; k0 < lattice.l0; ++k0) {
     for (int64_t k1 = 0; k1 < lattice.l1; ++k1) {
-      deviation[k0][k1] = std::sqrt(
-          0.5 / (KhatSquared(lattice, k0, k1) + mass * mass));
+      deviation[k0][k1] =
+          std::sqrt(0.5 / (KhatSquared(lattice, k0, k1) + mass * mass));
     }
   }
   cas0_ = CasMatrix(lattice.l0, options);
@@ -41,13 +40,11 @@ at::Tensor FreeFieldBase::Filter(const at::Tensor& fields,
   const at::Tensor c0 = cas0_.to(fields.options());
   const at::Tensor c1 = cas1_.to(fields.options());
   const at::Tensor modes = at::matmul(c0, at::matmul(fields, c1));
-  return at::matmul(c0,
-                    at::matmul(modes * factor.to(fields.options()), c1));
+  return at::matmul(c0, at::matmul(modes * factor.to(fields.options()), c1));
 }
 
 at::Tensor FreeFieldBase::LogDensity(const at::Tensor& z) const {
-  const at::Tensor normals =
-      Filter(z.to(at::kDouble), deviation_.reciprocal());
+  const at::Tensor normals = Filter(z.to(at::kDouble), deviation_.reciprocal());
   return StandardNormal().LogDensity(normals) - log_determinant_;
 }
 

@@ -10,8 +10,8 @@ namespace latticed {
 
 at::Tensor CasMatrix(int64_t length, const at::TensorOptions& options) {
   const at::Tensor j = at::arange(length, options.dtype(at::kDouble));
-  const at::Tensor angle = at::remainder(at::outer(j, j), length) *
-                           (2 * std::numbers::pi / length);
+  const at::Tensor angle =
+      at::remainder(at::outer(j, j), length) * (2 * std::numbers::pi / length);
   return ((at::cos(angle) + at::sin(angle)) / std::sqrt(length))
       .to(options.dtype());
 }
@@ -19,13 +19,12 @@ at::Tensor CasMatrix(int64_t length, const at::TensorOptions& options) {
 EquivariantField::EquivariantField(const EquivariantShape& shape,
                                    at::Tensor parameters)
     : shape_(shape) {
-  TORCH_CHECK(parameters.dim() == 1 &&
-                  parameters.size(0) == shape.ParameterCount(),
-              "equivariant field: ", parameters.sizes(), " parameters for ",
-              shape.ParameterCount());
+  TORCH_CHECK(
+      parameters.dim() == 1 && parameters.size(0) == shape.ParameterCount(),
+      "equivariant field: ", parameters.sizes(), " parameters for ",
+      shape.ParameterCount());
   khat_ = parameters.narrow(0, 0, shape.KhatSize())
-              .view({shape.nodes, shape.gates, shape.Features(),
-                     shape.orbits});
+              .view({shape.nodes, shape.gates, shape.Features(), shape.orbits});
   omega_ = parameters.narrow(0, shape.OmegaOffset(), shape.sines)
                .view({shape.sines, 1, 1});
   alpha_ = parameters.narrow(0, shape.AlphaOffset(), shape.gates - 1)
@@ -34,10 +33,9 @@ EquivariantField::EquivariantField(const EquivariantShape& shape,
   cas0_ = CasMatrix(shape.lattice.l0, options);
   cas1_ = CasMatrix(shape.lattice.l1, options);
   const MomentumOrbits orbits(shape.lattice);
-  orbit_of_momentum_ =
-      at::tensor(at::ArrayRef<int32_t>(orbits.of_momentum),
-                 at::TensorOptions().dtype(at::kLong))
-          .to(parameters.device());
+  orbit_of_momentum_ = at::tensor(at::ArrayRef<int32_t>(orbits.of_momentum),
+                                  at::TensorOptions().dtype(at::kLong))
+                           .to(parameters.device());
   orbit_weight_ = at::tensor(at::ArrayRef<int32_t>(orbits.size),
                              at::TensorOptions().dtype(at::kDouble))
                       .div(static_cast<double>(shape.lattice.Sites()))
@@ -56,15 +54,14 @@ VectorField::Value EquivariantField::Evaluate(const at::Tensor& phi,
               phi.sizes());
   // Khat(t) [G, F+1, orbits], and K(0; t) [G, F+1].
   const double position = t * static_cast<double>(shape_.nodes - 1);
-  const int64_t low = std::clamp<int64_t>(static_cast<int64_t>(position), 0,
-                                          shape_.nodes - 2);
+  const int64_t low =
+      std::clamp<int64_t>(static_cast<int64_t>(position), 0, shape_.nodes - 2);
   const at::Tensor khat =
       at::lerp(khat_[low], khat_[low + 1], position - static_cast<double>(low));
   const at::Tensor origin = at::matmul(khat, orbit_weight_);
-  const at::Tensor kernels =
-      khat.index_select(2, orbit_of_momentum_)
-          .view({shape_.gates, shape_.Features(), shape_.lattice.l0,
-                 shape_.lattice.l1});
+  const at::Tensor kernels = khat.index_select(2, orbit_of_momentum_)
+                                 .view({shape_.gates, shape_.Features(),
+                                        shape_.lattice.l0, shape_.lattice.l1});
 
   const at::Tensor field = phi.unsqueeze(1);  // [B, 1, L_0, L_1]
   const at::Tensor features =
@@ -72,8 +69,8 @@ VectorField::Value EquivariantField::Evaluate(const at::Tensor& phi,
   const at::Tensor slopes =
       at::cat({at::ones_like(field), omega_ * at::cos(omega_ * field)}, 1);
   // q [B, G, L_0, L_1] and p_g = sum_f K_gf(0) h_f'.
-  const at::Tensor q = Transform(
-      at::einsum("gfkl,bfkl->bgkl", {kernels, Transform(features)}));
+  const at::Tensor q =
+      Transform(at::einsum("gfkl,bfkl->bgkl", {kernels, Transform(features)}));
   const at::Tensor p = at::einsum("gf,bfxy->bgxy", {origin, slopes});
   const at::Tensor gates =
       at::cat({at::ones_like(field), at::cos(alpha_ * field)}, 1);

@@ -43,8 +43,7 @@ MomentumOrbits::MomentumOrbits(const Lattice& lattice) {
 EquivariantShape MakeEquivariantShape(const Lattice& lattice, int64_t sines,
                                       int64_t gates, int64_t nodes,
                                       int64_t steps) {
-  return {lattice, sines,  gates,
-          nodes,   steps,  MomentumOrbits(lattice).count()};
+  return {lattice, sines, gates, nodes, steps, MomentumOrbits(lattice).count()};
 }
 
 std::vector<float> FreeFieldStart(const EquivariantShape& shape, double mass,
@@ -84,8 +83,7 @@ struct Position {
 Position Locate(double x, int64_t last) {
   if (last == 0) return {0, 0};
   const double clamped = std::clamp(x, 0.0, static_cast<double>(last));
-  const int64_t low =
-      std::min(static_cast<int64_t>(clamped), last - 1);
+  const int64_t low = std::min(static_cast<int64_t>(clamped), last - 1);
   return {low, clamped - low};
 }
 
@@ -118,9 +116,9 @@ std::vector<float> Transfer(const EquivariantShape& from,
     return static_cast<double>(k) * l_from / l_to;
   };
   for (int64_t t = 0; t < to.nodes; ++t) {
-    const Position time = Locate(
-        static_cast<double>(t) * (from.nodes - 1) / (to.nodes - 1),
-        from.nodes - 1);
+    const Position time =
+        Locate(static_cast<double>(t) * (from.nodes - 1) / (to.nodes - 1),
+               from.nodes - 1);
     for (int64_t o = 0; o < to.orbits; ++o) {
       const auto [k0, k1] = to_orbits.representative[o];
       // One past L/2 for odd L is the mirror image: the same value.
@@ -137,8 +135,8 @@ std::vector<float> Transfer(const EquivariantShape& from,
                                   (d0 ? p0.weight : 1 - p0.weight) *
                                   (d1 ? p1.weight : 1 - p1.weight);
             if (weight == 0) continue;
-            value += weight * khat(time.low + dt, g, f, p0.low + d0,
-                                   p1.low + d1);
+            value +=
+                weight * khat(time.low + dt, g, f, p0.low + d0, p1.low + d1);
           }
           result[((t * to.gates + g) * to.Features() + f) * to.orbits + o] =
               static_cast<float>(value);

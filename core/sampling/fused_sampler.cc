@@ -13,8 +13,8 @@ namespace latticed {
 double StandardNormalLogDensity(absl::Span<const float> z) {
   double squares = 0;
   for (const float value : z) squares += double{value} * value;
-  return -0.5 * squares - 0.5 * static_cast<double>(z.size()) *
-                              std::log(2 * std::numbers::pi);
+  return -0.5 * squares -
+         0.5 * static_cast<double>(z.size()) * std::log(2 * std::numbers::pi);
 }
 
 FusedSampler::FusedSampler(const EquivariantShape& shape,
@@ -56,8 +56,8 @@ void FusedSampler::Draw(absl::Span<const DrawId> ids, const DrawSpans& out) {
     }
     kernel_.Forward(spaces_[thread], n, z, phi, log_q);
     for (int64_t i = 0; i < n; ++i) {
-      out.action[first + i] = action_->Evaluate(
-          absl::Span<const float>(phi + i * sites, sites));
+      out.action[first + i] =
+          action_->Evaluate(absl::Span<const float>(phi + i * sites, sites));
     }
   });
 }
@@ -76,9 +76,8 @@ void FusedSampler::Evaluate(absl::Span<const float> phi,
     kernel_.Reverse(spaces_[thread], n, phi.data() + first * sites, z,
                     log_q.data() + first);
     for (int64_t i = 0; i < n; ++i) {
-      log_q[first + i] +=
-          StandardNormalLogDensity(absl::Span<const float>(z + i * sites,
-                                                           sites));
+      log_q[first + i] += StandardNormalLogDensity(
+          absl::Span<const float>(z + i * sites, sites));
       action[first + i] =
           action_->Evaluate(phi.subspan((first + i) * sites, sites));
     }

@@ -29,8 +29,8 @@ class FusedSampler final : public TileSampler {
   EquivariantKernel<float> kernel_;
   std::unique_ptr<const Action> action_;
   int64_t tile_;
-  std::vector<Workspace<float>> spaces_;      // one a compute thread
-  std::vector<std::vector<float>> base_;      // z, one a compute thread
+  std::vector<Workspace<float>> spaces_;  // one a compute thread
+  std::vector<std::vector<float>> base_;  // z, one a compute thread
 };
 
 // log r(z) = -sum z^2 / 2 - (V/2) log 2 pi, accumulated in double.

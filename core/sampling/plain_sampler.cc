@@ -69,11 +69,10 @@ void PlainSampler::Evaluate(absl::Span<const float> phi,
   const c10::InferenceMode inference;
   const int64_t sites = lattice().Sites();
   const int64_t count = static_cast<int64_t>(log_q.size());
-  const at::Tensor fields = Tile(
-      [&](int64_t i, float* to) {
-        std::copy_n(phi.data() + i * sites, sites, to);
-      },
-      count);
+  const at::Tensor fields =
+      Tile([&](int64_t i,
+               float* to) { std::copy_n(phi.data() + i * sites, sites, to); },
+           count);
   // Reverse carries log q against the flow: it ends at log r(z) from log q, so
   // from 0 it ends at -(log q - log r).
   const latticed::Draw base = flow_->Reverse(

@@ -46,8 +46,7 @@ class TileSampler {
   virtual void Draw(absl::Span<const DrawId> ids, const DrawSpans& out) = 0;
 
   // log q and S of given configurations, phi [n, L_0, L_1], n <= tile().
-  virtual void Evaluate(absl::Span<const float> phi,
-                        absl::Span<double> log_q,
+  virtual void Evaluate(absl::Span<const float> phi, absl::Span<double> log_q,
                         absl::Span<double> action) = 0;
 };
 

@@ -1,8 +1,9 @@
 // The free field through the whole stack: an exact flow is published, served by
 // the real server and drawn by the client over gRPC. Its log Z and propagator
 // are known.
-#include <gmock/gmock.h>
+#include "core/theory/free_field.h"
 
+#include <gmock/gmock.h>
 #include <signal.h>
 
 #include <cmath>
@@ -13,7 +14,6 @@
 #include "absl/strings/str_split.h"
 #include "client/client.h"
 #include "core/factory.h"
-#include "core/theory/free_field.h"
 #include "tests/client/process.h"
 #include "tests/support/statistics.h"
 #include "tests/support/status_matchers.h"
@@ -104,8 +104,7 @@ TEST(FreeField, IsExactThroughTheWholeStack) {
   }
   EXPECT_EQ(reader.received(), kDraws);
   EXPECT_GT(reader.weights().Ess(), 1 - 1e-6);
-  const std::vector<double> exact =
-      FreeFieldPropagator(kLattice, kMassSquared);
+  const std::vector<double> exact = FreeFieldPropagator(kLattice, kMassSquared);
   for (int r = 0; r < 36; ++r) {
     const double mean = g[r] / kDraws;
     // Independent draws.

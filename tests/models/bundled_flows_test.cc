@@ -31,7 +31,8 @@ std::map<std::string, Estimate> ReferenceObservables(int64_t length,
   google::protobuf::Struct json;
   EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(text, &json).ok());
   std::map<std::string, Estimate> observables;
-  for (const auto& value : json.fields().at("ensembles").list_value().values()) {
+  for (const auto& value :
+       json.fields().at("ensembles").list_value().values()) {
     const auto& ensemble = value.struct_value().fields();
     if (ensemble.at("L").number_value() != static_cast<double>(length) ||
         std::abs(ensemble.at("lambda").number_value() - lambda) > 1e-9) {
@@ -75,16 +76,15 @@ TEST_P(BundledFlowTest, AgreesWithMonteCarloAndItsManifest) {
   for (int64_t first = 0; first < draws; first += tile) {
     std::vector<DrawId> ids;
     for (int64_t i = first; i < std::min(draws, first + tile); ++i) {
-      ids.push_back({NamedStream("bundled flow test"),
-                     static_cast<uint64_t>(i)});
+      ids.push_back(
+          {NamedStream("bundled flow test"), static_cast<uint64_t>(i)});
     }
-    (*sampler)->Draw(ids, {absl::MakeSpan(phi), absl::MakeSpan(log_q),
-                           absl::MakeSpan(s)});
+    (*sampler)->Draw(
+        ids, {absl::MakeSpan(phi), absl::MakeSpan(log_q), absl::MakeSpan(s)});
     for (size_t i = 0; i < ids.size(); ++i) {
       const absl::Span<const float> field(phi.data() + i * sites, sites);
       log_w.push_back(-s[i] - log_q[i]);
-      measurements.push_back(Measure(field, lattice.l0, lattice.l1,
-                                     s[i]));
+      measurements.push_back(Measure(field, lattice.l0, lattice.l1, s[i]));
       const std::vector<double> identity =
           SchwingerDyson(**action, {field.begin(), field.end()});
       diagonal.push_back(identity[0]);
@@ -109,10 +109,10 @@ TEST_P(BundledFlowTest, AgreesWithMonteCarloAndItsManifest) {
 
   // The manifest's ESS is of other draws; both have errors.
   const Estimate ess = Ess(log_w);
-  EXPECT_THAT(ess.value,
-              IsWithinErrors(manifest.quality().ess(),
-                             CombinedError(ess.error,
-                                           manifest.quality().ess_error())));
+  EXPECT_THAT(
+      ess.value,
+      IsWithinErrors(manifest.quality().ess(),
+                     CombinedError(ess.error, manifest.quality().ess_error())));
   EXPECT_LT(manifest.quality().step_doubling_rms(), 0.05);
 
   // <phi_x dS/dphi_y> = delta_xy of the reweighted flow; independent draws of

@@ -42,6 +42,52 @@ TEST(Start, AnEmptyRepositoryIsServed) {
   EXPECT_EQ(server->models(), 0);
 }
 
+// A port that was free a moment ago.
+int FreePort() {
+  const int listener = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  EXPECT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size),
+            0);
+  close(listener);
+  return ntohs(address.sin_port);
+}
+
+// While the first model loads, a call for the second is told to come back, and
+// one for a model that is nowhere that it is unknown.
+TEST(Start, AModelThatIsStillLoadingIsNotUnknown) {
+  TemporaryDirectory repository;
+  for (const char* model : {"first", "second"}) {
+    ToyFlow flow;
+    flow.model = model;
+    PublishToy(repository.path(), flow);
+  }
+  Config config = TestConfig(repository.path());
+  const int port = FreePort();
+  config.listen = "127.0.0.1:" + std::to_string(port);
+  std::vector<std::string> answers;
+  const SamplerFactory factory = ToySamplers();
+  const auto server = Server::Start(
+      config,
+      [&](const Checkpoint& checkpoint) {
+        if (answers.empty()) {
+          for (const char* model : {"second", "nowhere"}) {
+            answers.push_back(CodeAndReason(
+                Stream(Connect(port), DrawsOf(model, "s", 0, 1)).status));
+          }
+        }
+        return factory(checkpoint);
+      },
+      nullptr);
+  ASSERT_THAT(server, IsOk());
+  EXPECT_THAT(answers, ::testing::ElementsAre("UNAVAILABLE NO_LIVE_VERSION",
+                                              "NOT_FOUND MODEL_NOT_FOUND"));
+  EXPECT_TRUE(Stream(Connect(port), DrawsOf("second", "s", 0, 1)).status.ok());
+}
+
 TEST(Start, APortInUseIsNamed) {
   TemporaryDirectory repository;
   PublishToy(repository.path(), ToyFlow());

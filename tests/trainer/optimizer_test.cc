@@ -29,8 +29,7 @@ v1::TrainingSpec Spec() {
 v1::TrainingState State(int size) {
   v1::TrainingState state;
   for (auto* field : {state.mutable_parameters(), state.mutable_average(),
-                      state.mutable_adam_mean(),
-                      state.mutable_adam_square()}) {
+                      state.mutable_adam_mean(), state.mutable_adam_square()}) {
     field->Resize(size, 0.0f);
   }
   return state;

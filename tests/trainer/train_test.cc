@@ -33,9 +33,7 @@ v1::TrainingSpec Spec() {
           lattice { extent: 4 extent: 4 }
           base { standard_normal {} }
           flow {
-            equivariant {
-              sine_features: 3 gates: 2 time_nodes: 3 rk4_steps: 6
-            }
+            equivariant { sine_features: 3 gates: 2 time_nodes: 3 rk4_steps: 6 }
           }
           dtype: DTYPE_FLOAT32
           tile: 32
@@ -128,15 +126,13 @@ TEST(PathGradient, IsExactForTheFreeField) {
                                   int64_t orbit) {
     double sum = 0;
     for (int64_t t = 0; t < shape.nodes; ++t) {
-      sum += result.gradient[t * shape.gates * shape.Features() *
-                                 shape.orbits +
+      sum += result.gradient[t * shape.gates * shape.Features() * shape.orbits +
                              orbit];
     }
     return sum;
   };
-  const auto at_optimum =
-      path_gradient.Compute(FreeFieldStart(shape, 0.8, 1.0),
-                            NamedStream("optimum"), 0, 32);
+  const auto at_optimum = path_gradient.Compute(FreeFieldStart(shape, 0.8, 1.0),
+                                                NamedStream("optimum"), 0, 32);
   for (int64_t o = 0; o < shape.orbits; ++o) {
     EXPECT_NEAR(orbit_gradient(at_optimum, o), 0, 1e-3);
   }
@@ -145,9 +141,8 @@ TEST(PathGradient, IsExactForTheFreeField) {
   constexpr int kBatches = 50;
   std::vector<double> sum(shape.orbits), squares(shape.orbits);
   for (int i = 0; i < kBatches; ++i) {
-    const auto result =
-        path_gradient.Compute(FreeFieldStart(shape, 0.8, kZ),
-                              NamedStream("off optimum"), 32 * i, 32);
+    const auto result = path_gradient.Compute(
+        FreeFieldStart(shape, 0.8, kZ), NamedStream("off optimum"), 32 * i, 32);
     for (int64_t o = 0; o < shape.orbits; ++o) {
       const double g = orbit_gradient(result, o);
       sum[o] += g;
@@ -159,8 +154,8 @@ TEST(PathGradient, IsExactForTheFreeField) {
     // (khat^2 + m^2) e^{2 kappa} = Z_0 / 2 for every mode.
     const double expected = orbits.size[o] * (kZ - 1);
     const double mean = sum[o] / kBatches;
-    const double error = std::sqrt((squares[o] / kBatches - mean * mean) /
-                                   (kBatches - 1));
+    const double error =
+        std::sqrt((squares[o] / kBatches - mean * mean) / (kBatches - 1));
     EXPECT_THAT(mean, IsWithinErrors(expected, error)) << o;
   }
 }
@@ -211,8 +206,8 @@ TEST_F(TrainTest, ResumesToTheSameBits) {
     progress.stop_at = stop_at;
     const auto outcome = Run(spec, &progress);
     ASSERT_THAT(outcome, IsOk());
-    EXPECT_EQ(*outcome, stop_at > 0 ? TrainOutcome::kStopped
-                                    : TrainOutcome::kFinished);
+    EXPECT_EQ(*outcome,
+              stop_at > 0 ? TrainOutcome::kStopped : TrainOutcome::kFinished);
     if (stop_at > 0) {
       EXPECT_EQ(State().step(), stop_at);
     }
@@ -265,9 +260,9 @@ TEST_F(TrainTest, StartsFromAPublishedModelOfAnotherLattice) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("nobody")));
   larger.mutable_from_model()->set_model("toy");
   larger.mutable_model()->mutable_flow()->mutable_equivariant()->set_gates(1);
-  EXPECT_THAT(StartState(options_, larger),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("from_model")));
+  EXPECT_THAT(
+      StartState(options_, larger),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("from_model")));
 }
 
 TEST_F(TrainTest, RefusesAnotherRunsOrADamagedState) {
@@ -284,8 +279,8 @@ TEST_F(TrainTest, RefusesAnotherRunsOrADamagedState) {
     file.seekp(100);
     file.put('x');
   }
-  EXPECT_THAT(Run(Spec()), StatusIs(absl::StatusCode::kDataLoss,
-                                    HasSubstr("damaged")));
+  EXPECT_THAT(Run(Spec()),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged")));
   EXPECT_TRUE(Versions().empty());
 }
 
@@ -296,8 +291,8 @@ TEST_F(TrainTest, NamesTheFieldOfABadSpec) {
                                   HasSubstr("learning_rate")));
   spec = Spec();
   spec.clear_start();
-  EXPECT_THAT(Run(spec), StatusIs(absl::StatusCode::kInvalidArgument,
-                                  HasSubstr("start")));
+  EXPECT_THAT(Run(spec),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("start")));
 }
 
 TEST_F(TrainTest, SaysWhenTheStateDirectoryCannotBeWritten) {

@@ -23,9 +23,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Outputs k0 .. k0 + kBlock - 1 and their three images, even n.
 template <int kBlock, class D, class T = hn::TFromD<D>>
 HWY_INLINE void CasBlock(D d, const CasTable<T>& table, int n, int k0,
-                         const T* HWY_RESTRICT even,
-                         const T* HWY_RESTRICT odd, T* HWY_RESTRICT x,
-                         size_t stride) {
+                         const T* HWY_RESTRICT even, const T* HWY_RESTRICT odd,
+                         T* HWY_RESTRICT x, size_t stride) {
   const size_t lanes = hn::Lanes(d);
   const int h = n / 2;
   const int width = h / 2 + 1;
@@ -75,8 +74,8 @@ HWY_INLINE void CasBlock(D d, const CasTable<T>& table, int n, int k0,
 }
 
 template <int kN, class D, class T = hn::TFromD<D>>
-HWY_NOINLINE void CasLineEven(D d, const CasTable<T>& table,
-                              T* HWY_RESTRICT x, size_t stride) {
+HWY_NOINLINE void CasLineEven(D d, const CasTable<T>& table, T* HWY_RESTRICT x,
+                              size_t stride) {
   const size_t lanes = hn::Lanes(d);
   const int n = kN > 0 ? kN : table.n;
   const int h = n / 2;
@@ -137,14 +136,22 @@ HWY_INLINE void CasLine(D d, const CasTable<T>& table, T* HWY_RESTRICT x,
                         size_t stride) {
   if constexpr (sizeof(T) == 4) {
     switch (table.n) {
-      case 6: return CasLineEven<6>(d, table, x, stride);
-      case 8: return CasLineEven<8>(d, table, x, stride);
-      case 12: return CasLineEven<12>(d, table, x, stride);
-      case 14: return CasLineEven<14>(d, table, x, stride);
-      case 16: return CasLineEven<16>(d, table, x, stride);
-      case 20: return CasLineEven<20>(d, table, x, stride);
-      case 32: return CasLineEven<32>(d, table, x, stride);
-      case 64: return CasLineEven<64>(d, table, x, stride);
+      case 6:
+        return CasLineEven<6>(d, table, x, stride);
+      case 8:
+        return CasLineEven<8>(d, table, x, stride);
+      case 12:
+        return CasLineEven<12>(d, table, x, stride);
+      case 14:
+        return CasLineEven<14>(d, table, x, stride);
+      case 16:
+        return CasLineEven<16>(d, table, x, stride);
+      case 20:
+        return CasLineEven<20>(d, table, x, stride);
+      case 32:
+        return CasLineEven<32>(d, table, x, stride);
+      case 64:
+        return CasLineEven<64>(d, table, x, stride);
     }
   }
   if (table.n % 2) return CasLineOdd(d, table, x, stride);

@@ -1,6 +1,6 @@
-// One evaluation of the equivariant vector field (core/flow/equivariant_field.h)
-// for as many configurations as a vector has lanes, in three or five sweeps
-// over the lattice:
+// One evaluation of the equivariant vector field
+// (core/flow/equivariant_field.h) for as many configurations as a vector has
+// lanes, in three or five sweeps over the lattice:
 //
 //   rows     features h_f, gates a_g, transform along axis 1
 //   columns  transform along axis 0, multiply by Khat, transform back
@@ -40,8 +40,7 @@ HWY_INLINE void SinCos(D d, V x, V& sine, V& cosine) {
     cosine = hn::Cos(d, x);
   } else {
     const hn::RebindToSigned<D> di;
-    const auto quadrant =
-        hn::NearestInt(hn::Mul(x, hn::Set(d, 0.636619772f)));
+    const auto quadrant = hn::NearestInt(hn::Mul(x, hn::Set(d, 0.636619772f)));
     const V n = hn::ConvertTo(d, quadrant);
     // pi/2 in three parts (Cephes): n times the first two is exact.
     V r = hn::NegMulAdd(n, hn::Set(d, 1.5703125f), x);
@@ -59,12 +58,11 @@ HWY_INLINE void SinCos(D d, V x, V& sine, V& cosine) {
     c = hn::MulAdd(c, r2, hn::Set(d, 1.0f));
     const auto one = hn::Set(di, 1);
     const auto two = hn::Set(di, 2);
-    const auto swap =
-        hn::RebindMask(d, hn::Eq(hn::And(quadrant, one), one));
+    const auto swap = hn::RebindMask(d, hn::Eq(hn::And(quadrant, one), one));
     const V sine_sign =
         hn::BitCast(d, hn::ShiftLeft<30>(hn::And(quadrant, two)));
-    const V cosine_sign = hn::BitCast(
-        d, hn::ShiftLeft<30>(hn::And(hn::Add(quadrant, one), two)));
+    const V cosine_sign =
+        hn::BitCast(d, hn::ShiftLeft<30>(hn::And(hn::Add(quadrant, one), two)));
     sine = hn::Xor(hn::IfThenElse(swap, c, s), sine_sign);
     cosine = hn::Xor(hn::IfThenElse(swap, s, c), cosine_sign);
   }
@@ -74,8 +72,8 @@ HWY_INLINE void SinCos(D d, V x, V& sine, V& cosine) {
 template <int kOut, class D, class T = hn::TFromD<D>>
 HWY_INLINE void MixSome(D d, const T* HWY_RESTRICT matrix, int64_t out_stride,
                         int64_t in_stride, const T* HWY_RESTRICT in,
-                        int64_t in_count, int64_t in_step,
-                        T* HWY_RESTRICT out, int64_t out_step) {
+                        int64_t in_count, int64_t in_step, T* HWY_RESTRICT out,
+                        int64_t out_step) {
   hn::Vec<D> sum[kOut];
   for (int i = 0; i < kOut; ++i) sum[i] = hn::Zero(d);
   for (int64_t j = 0; j < in_count; ++j) {
@@ -211,8 +209,7 @@ class FieldEvaluator {
           local = hn::MulAdd(cosine, p[g], local);
           if constexpr (kSweep == Sweep::kScore) {
             gradient = hn::MulAdd(cosine, slope[g], gradient);
-            gradient =
-                hn::NegMulAdd(hn::Mul(alpha, sine), p[g], gradient);
+            gradient = hn::NegMulAdd(hn::Mul(alpha, sine), p[g], gradient);
           }
         }
         if constexpr (kSweep != Sweep::kPullback) {
@@ -330,8 +327,7 @@ class FieldEvaluator {
           if constexpr (kSweep == Sweep::kScore) {
             // a_g' q s + a_g'' q, W_g = a_g s + a_g'.
             const V bend = hn::Mul(hn::Mul(alpha, alpha), gate);
-            pulled = hn::MulAdd(
-                hn::Sub(hn::Mul(slope, u), bend), q, pulled);
+            pulled = hn::MulAdd(hn::Sub(hn::Mul(slope, u), bend), q, pulled);
             hn::Store(hn::MulAdd(gate, u, slope), d_, weighted);
           }
           if constexpr (kSweep == Sweep::kPullback) {
@@ -339,9 +335,9 @@ class FieldEvaluator {
             pulled = hn::MulAdd(slope, qu, pulled);
             hn::Store(hn::Mul(gate, u), d_, weighted);
             T* sum = space_.alpha_gradient + g * lanes_;
-            hn::Store(hn::NegMulAdd(hn::Mul(At(phi, i), sine), qu,
-                                    hn::Load(d_, sum)),
-                      d_, sum);
+            hn::Store(
+                hn::NegMulAdd(hn::Mul(At(phi, i), sine), qu, hn::Load(d_, sum)),
+                d_, sum);
           }
         }
         if constexpr (kSweep != Sweep::kPullback) {
@@ -399,9 +395,8 @@ class FieldEvaluator {
   void KhatGradient(int64_t m) {
     const double inverse_volume = 1.0 / (l0_ * l1_);
     for (int64_t orbit = 0; orbit < table_.shape.orbits; ++orbit) {
-      double* out =
-          space_.khat_gradient +
-          (m * table_.shape.orbits + orbit) * gates_ * features_;
+      double* out = space_.khat_gradient +
+                    (m * table_.shape.orbits + orbit) * gates_ * features_;
       const std::vector<int32_t>& members = table_.members[orbit];
       for (int64_t g = 0; g < gates_; ++g) {
         int64_t f = 0;

@@ -59,8 +59,8 @@ HWY_INLINE void AddScaled(D d, int64_t size, const T* HWY_RESTRICT x, double a,
 }
 // x += a y.
 template <class D, class T = hn::TFromD<D>>
-HWY_INLINE void Accumulate(D d, int64_t size, double a,
-                           const T* HWY_RESTRICT y, T* HWY_RESTRICT x) {
+HWY_INLINE void Accumulate(D d, int64_t size, double a, const T* HWY_RESTRICT y,
+                           T* HWY_RESTRICT x) {
   const auto scale = hn::Set(d, static_cast<T>(a));
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t i = 0; i < size; i += lanes) {
@@ -87,8 +87,8 @@ void IntegrateT(const FieldTable<T>& table, Workspace<T>& space, int64_t n,
   Pack(table.shape.lattice, n, in, space.phi);
   for (int64_t step = 0; step < steps; ++step) {
     for (int i = 0; i < 4; ++i) {
-      const int64_t m = forward ? 2 * step + kTime[i]
-                                : 2 * (steps - step) - kTime[i];
+      const int64_t m =
+          forward ? 2 * step + kTime[i] : 2 * (steps - step) - kTime[i];
       const T* at = space.phi;
       if (i > 0) {
         AddScaled(d, size, space.phi, kReach[i] * h, space.velocity,
@@ -135,8 +135,7 @@ void ForwardScoreT(const FieldTable<T>& table, Workspace<T>& space, int64_t n,
                   space.score_sum);
       } else {
         Accumulate(d, size, kWeight[i] * h, space.velocity, space.sum);
-        Accumulate(d, size, kWeight[i] * h, space.score_rate,
-                   space.score_sum);
+        Accumulate(d, size, kWeight[i] * h, space.score_rate, space.score_sum);
       }
     }
     std::swap(space.phi, space.sum);
@@ -206,27 +205,26 @@ int64_t LanesF32() { return LanesOf<float>(); }
 int64_t LanesF64() { return LanesOf<double>(); }
 const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
 
-#define LATTICED_KERNELS(T, SUFFIX)                                           \
-  void Integrate##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,     \
-                         int64_t n, const T* in, bool forward, T* out,        \
-                         double* log_q) {                                     \
-    IntegrateT<T>(table, space, n, in, forward, out, log_q);                  \
-  }                                                                           \
-  void ForwardScore##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,  \
-                            int64_t n, const T* z, T* phi, T* score,          \
-                            double* log_q) {                                  \
-    ForwardScoreT<T>(table, space, n, z, phi, score, log_q);                  \
-  }                                                                           \
-  void Backward##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,      \
-                        int64_t n, T* cotangent) {                            \
-    BackwardT<T>(table, space, n, cotangent);                                 \
-  }                                                                           \
-  void Evaluate##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,      \
-                        int64_t n, int64_t m, const T* phi, const T* s,       \
-                        T* velocity, double* divergence, T* rate,             \
-                        T* pulled) {                                          \
-    EvaluateT<T>(table, space, n, m, phi, s, velocity, divergence, rate,      \
-                 pulled);                                                     \
+#define LATTICED_KERNELS(T, SUFFIX)                                            \
+  void Integrate##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,      \
+                         int64_t n, const T* in, bool forward, T* out,         \
+                         double* log_q) {                                      \
+    IntegrateT<T>(table, space, n, in, forward, out, log_q);                   \
+  }                                                                            \
+  void ForwardScore##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,   \
+                            int64_t n, const T* z, T* phi, T* score,           \
+                            double* log_q) {                                   \
+    ForwardScoreT<T>(table, space, n, z, phi, score, log_q);                   \
+  }                                                                            \
+  void Backward##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,       \
+                        int64_t n, T* cotangent) {                             \
+    BackwardT<T>(table, space, n, cotangent);                                  \
+  }                                                                            \
+  void Evaluate##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,       \
+                        int64_t n, int64_t m, const T* phi, const T* s,        \
+                        T* velocity, double* divergence, T* rate, T* pulled) { \
+    EvaluateT<T>(table, space, n, m, phi, s, velocity, divergence, rate,       \
+                 pulled);                                                      \
   }
 LATTICED_KERNELS(float, F32)
 LATTICED_KERNELS(double, F64)
@@ -252,13 +250,13 @@ HWY_EXPORT(EvaluateF32);
 HWY_EXPORT(EvaluateF64);
 
 // Calls the float or the double kernel of the machine's instruction set.
-#define LATTICED_CALL(NAME, ...)                      \
-  do {                                                \
-    if constexpr (sizeof(T) == 4) {                   \
-      HWY_DYNAMIC_DISPATCH(NAME##F32)(__VA_ARGS__);   \
-    } else {                                          \
-      HWY_DYNAMIC_DISPATCH(NAME##F64)(__VA_ARGS__);   \
-    }                                                 \
+#define LATTICED_CALL(NAME, ...)                    \
+  do {                                              \
+    if constexpr (sizeof(T) == 4) {                 \
+      HWY_DYNAMIC_DISPATCH(NAME##F32)(__VA_ARGS__); \
+    } else {                                        \
+      HWY_DYNAMIC_DISPATCH(NAME##F64)(__VA_ARGS__); \
+    }                                               \
   } while (false)
 
 std::string InstructionSet() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
@@ -290,8 +288,8 @@ void EquivariantKernel<T>::Forward(Workspace<T>& space, int64_t n, const T* z,
 }
 
 template <class T>
-void EquivariantKernel<T>::Reverse(Workspace<T>& space, int64_t n,
-                                   const T* phi, T* z, double* log_q) const {
+void EquivariantKernel<T>::Reverse(Workspace<T>& space, int64_t n, const T* phi,
+                                   T* z, double* log_q) const {
   LATTICED_CALL(Integrate, table_, space, n, phi, /*forward=*/false, z, log_q);
 }
 

@@ -14,12 +14,12 @@ CasTable<T>::CasTable(int64_t extent) : n(static_cast<int>(extent)) {
     for (int k = 0; k < width; ++k) {
       // Reduced first, so that the exact zeros and ones are exact.
       const double angle = 2 * std::numbers::pi * (j * k % n) / n;
-      cosine.push_back(static_cast<T>(
-          4 * (j * k % n) % n == 0 && (4 * (j * k % n) / n) % 2
-              ? 0.0
-              : std::cos(angle)));
-      sine.push_back(static_cast<T>(
-          2 * (j * k % n) % n == 0 ? 0.0 : std::sin(angle)));
+      cosine.push_back(
+          static_cast<T>(4 * (j * k % n) % n == 0 && (4 * (j * k % n) / n) % 2
+                             ? 0.0
+                             : std::cos(angle)));
+      sine.push_back(
+          static_cast<T>(2 * (j * k % n) % n == 0 ? 0.0 : std::sin(angle)));
     }
   }
 }
@@ -61,8 +61,8 @@ void FieldTable<T>::Set(absl::Span<const float> parameters) {
   }
   for (int64_t m = 0; m <= 2 * shape.steps; ++m) {
     // A time lies between two nodes.
-    const int64_t low = std::min(m * (shape.nodes - 1) / (2 * shape.steps),
-                                 shape.nodes - 2);
+    const int64_t low =
+        std::min(m * (shape.nodes - 1) / (2 * shape.steps), shape.nodes - 2);
     const double weight = HatWeight(shape, m, low + 1);
     const float* a = parameters.data() + low * kernels * shape.orbits;
     const float* b = a + kernels * shape.orbits;

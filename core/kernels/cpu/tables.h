@@ -32,8 +32,8 @@ struct FieldTable {
   MomentumOrbits orbits;
   CasTable<T> cas0, cas1;
   std::vector<std::vector<int32_t>> members;  // [orbits] momenta
-  std::vector<T> omega;  // [F]
-  std::vector<T> alpha;  // [G], alpha_0 = 0
+  std::vector<T> omega;                       // [F]
+  std::vector<T> alpha;                       // [G], alpha_0 = 0
   // At the half-step times m / (2N), m = 0..2N: khat / V [m][orbit][G][F+1] and
   // K(0) [m][G][F+1].
   std::vector<T> khat, kernel_origin;

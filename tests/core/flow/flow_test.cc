@@ -143,8 +143,9 @@ TEST_P(EquivariantFieldTest, CommutesWithTheLatticesSymmetries) {
   ExpectCommutes([](const at::Tensor& phi) { return -phi; });
   for (int64_t d0 = 0; d0 < shape_.lattice.l0; ++d0) {
     for (int64_t d1 = 0; d1 < shape_.lattice.l1; ++d1) {
-      ExpectCommutes(
-          [&](const at::Tensor& phi) { return phi.roll({d0, d1}, {1, 2}); });
+      ExpectCommutes([&](const at::Tensor& phi) {
+        return phi.roll({d0, d1}, {1, 2});
+      });
     }
   }
   for (const int flips : {1, 2, 3}) {
@@ -183,14 +184,14 @@ TEST(FreeFieldStart, IsTheExactGaussianFlow) {
           shape, at::tensor(at::ArrayRef<float>(start),
                             at::TensorOptions().dtype(at::kDouble))),
       shape.steps);
-  const Draw x = flow.Forward(StandardNormal().FromNormals(
-      Noise(16, lattice, 7)));
+  const Draw x =
+      flow.Forward(StandardNormal().FromNormals(Noise(16, lattice, 7)));
   const Phi4 action(lattice, {.mass_squared = mass * mass, .lambda = 0});
   const double log_z = FreeFieldLogZ(lattice, mass * mass);
   for (int64_t i = 0; i < 16; ++i) {
     const at::Tensor phi = x.phi[i].contiguous();
-    const double s = action.Evaluate(absl::Span<const double>(
-        phi.data_ptr<double>(), lattice.Sites()));
+    const double s = action.Evaluate(
+        absl::Span<const double>(phi.data_ptr<double>(), lattice.Sites()));
     // log q = -S - log Z; the float32 parameters round at 1e-7 a mode.
     EXPECT_NEAR(x.log_q[i].item<double>(), -s - log_z, 2e-5);
   }
@@ -233,9 +234,9 @@ TEST(Transfer, KeepsTheFlowOnItsOwnLatticeAndItsSpectrumOnAnother) {
                            at::tensor(at::ArrayRef<float>(widened),
                                       at::TensorOptions().dtype(at::kDouble)));
   for (const double t : {0.0, 0.3, 0.5, 1.0}) {
-    EXPECT_LT(MaxDifference(a.Evaluate(phi, t).velocity,
-                            b.Evaluate(phi, t).velocity),
-              1e-5);
+    EXPECT_LT(
+        MaxDifference(a.Evaluate(phi, t).velocity, b.Evaluate(phi, t).velocity),
+        1e-5);
   }
 
   // Momenta that 8 x 8 shares with 4 x 4 keep their values.

@@ -15,8 +15,7 @@
 namespace latticed {
 namespace {
 
-v1::ModelSpec Spec(int64_t l0, int64_t l1, double mass_squared,
-                   double lambda) {
+v1::ModelSpec Spec(int64_t l0, int64_t l1, double mass_squared, double lambda) {
   v1::ModelSpec spec;
   auto& couplings = *spec.mutable_action()->mutable_phi4()->mutable_latticed();
   couplings.set_mass_squared(mass_squared);
@@ -153,8 +152,8 @@ TEST_P(SamplerTest, FreeFieldHasItsExactLogZAndPropagator) {
 }
 
 // log Z of phi^4 on 2 x 2 by the trapezoidal rule, which converges
-// exponentially for a smooth integrand that vanishes at the ends: at |phi| = 2.7
-// with lambda = 1, exp(-S) < 1e-24.
+// exponentially for a smooth integrand that vanishes at the ends: at |phi|
+// = 2.7 with lambda = 1, exp(-S) < 1e-24.
 double LogZByQuadrature(const Action& action) {
   constexpr int kPoints = 37;
   const double h = 5.4 / (kPoints - 1);

@@ -161,9 +161,10 @@ grpc::Status SelectVersion(const FlowStore& store,
   if (wanted.empty()) {
     return Error(StatusCode::UNAVAILABLE, "NO_LIVE_VERSION",
                  absl::StrCat("model ", model,
-                              " has no live version: none of "
-                              "those published could be loaded; latticectl "
-                              "models says why"))
+                              " has no live version: it is "
+                              "still loading, or none of those published "
+                              "could be loaded; try again in a moment, "
+                              "latticectl models says which"))
         .With("model", model)
         .RetryAfter(std::chrono::seconds(2));
   }

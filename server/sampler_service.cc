@@ -22,7 +22,7 @@ class SampleCall final : public grpc::ServerUnaryReactor,
         response_(response),
         record_(context_->metrics, {"SamplerService", "Sample"}) {}
 
-  static SampleCall* Launch(std::shared_ptr<SampleCall> call,
+  static SampleCall* Launch(const std::shared_ptr<SampleCall>& call,
                             const v1::SampleRequest& request) {
     SampleCall* const raw = call.get();
     grpc::Status status;

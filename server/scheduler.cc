@@ -300,9 +300,8 @@ bool Scheduler::NextTile(Tile* tile) {
   return true;
 }
 
-void Scheduler::FinishTile(Tile tile, const std::string& error) {
-  // Freeing a block locks the scheduler: they are dropped after the lock, the
-  // tile's own with the argument.
+void Scheduler::FinishTile(const Tile& tile, const std::string& error) {
+  // Freeing a block locks the scheduler: they are dropped after the lock.
   std::vector<std::shared_ptr<Block>> dropped;
   MutexLock lock(mutex_);
   for (const TilePiece& piece : tile.pieces) {

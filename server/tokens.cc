@@ -86,7 +86,7 @@ absl::Status CreateKey(const std::string& path) {
       write(file, key.data(), key.size()) == kKeyBytes && fsync(file) == 0;
   ok = close(file) == 0 && ok;
   ok = ok && (link(temporary.c_str(), path.c_str()) == 0 || errno == EEXIST);
-  const absl::Status status = ok ? absl::OkStatus() : FileError(path, "create");
+  absl::Status status = ok ? absl::OkStatus() : FileError(path, "create");
   unlink(temporary.c_str());
   return status;
 }

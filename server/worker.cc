@@ -42,7 +42,8 @@ void Worker::Run() {
         metrics_->TileDrawn(tile.version->model, tile.draws, tile.version->tile,
                             seconds.count());
       }
-      scheduler_->FinishTile(std::exchange(tile, Tile()), error);
+      scheduler_->FinishTile(tile, error);
+      tile = Tile();
     }
     graveyard_->Empty();
   }

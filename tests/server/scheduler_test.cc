@@ -65,7 +65,7 @@ class SchedulerTest : public ::testing::Test {
     if (model != nullptr && tile.version != nullptr) {
       *model = tile.version->model;
     }
-    if (finish) scheduler_->FinishTile(std::move(tile), "");
+    if (finish) scheduler_->FinishTile(tile, "");
     return counts;
   }
 
@@ -178,7 +178,7 @@ TEST_F(SchedulerTest, AFailedTileFailsItsCallsOnly) {
   Tile tile;
   ASSERT_TRUE(scheduler_->NextTile(&tile));
   ASSERT_EQ(tile.version, a_);
-  scheduler_->FinishTile(std::move(tile), "the device is on fire");
+  scheduler_->FinishTile(tile, "the device is on fire");
   EXPECT_EQ(jobs_[0]->Failure().error_code(), grpc::StatusCode::INTERNAL);
   std::string model;
   for (int i = 0; i < 10; ++i) {
@@ -193,7 +193,7 @@ TEST_F(SchedulerTest, ACancelledCallLeavesNothingBehind) {
   Tile tile;
   ASSERT_TRUE(scheduler_->NextTile(&tile));
   jobs_[0]->Cancel();
-  scheduler_->FinishTile(std::move(tile), "");
+  scheduler_->FinishTile(tile, "");
   EXPECT_EQ(Next(), Counts());
   EXPECT_EQ(jobs_[0]->Pop(), nullptr);
 }

@@ -28,14 +28,11 @@ endif()
 
 find_library(ISAL_LIBRARY isal REQUIRED)
 find_library(HWY_LIBRARY hwy REQUIRED)
-find_library(CIVETWEB_LIBRARY civetweb REQUIRED)
 
 add_library(latticed_isal INTERFACE)
 target_link_libraries(latticed_isal INTERFACE ${ISAL_LIBRARY})
 add_library(latticed_hwy INTERFACE)
 target_link_libraries(latticed_hwy INTERFACE ${HWY_LIBRARY})
-add_library(latticed_civetweb INTERFACE)
-target_link_libraries(latticed_civetweb INTERFACE ${CIVETWEB_LIBRARY})
 
 add_library(latticed_torch INTERFACE)
 target_include_directories(latticed_torch SYSTEM INTERFACE

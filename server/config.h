@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 
 namespace latticed {
 
@@ -42,14 +41,5 @@ struct Config {
 
 // INVALID_ARGUMENT names the flag, what it is and what is allowed.
 absl::Status Validate(const Config& config);
-
-struct Address {
-  std::string host;
-  int port = 0;
-  std::string Name() const { return host + ":" + std::to_string(port); }
-};
-// "host:port" with an IPv4 address, "localhost" or an IPv6 one in brackets.
-absl::StatusOr<Address> ParseAddress(const std::string& text);
-bool IsLoopback(const Address& address);
 
 }  // namespace latticed

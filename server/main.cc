@@ -16,6 +16,7 @@
 #include "absl/flags/usage_config.h"
 #include "absl/strings/str_cat.h"
 #include "core/factory.h"
+#include "core/http/address.h"
 #include "core/kernels/parallel.h"
 #include "latticed/build_id.h"
 #include "server/config.h"

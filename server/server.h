@@ -12,11 +12,11 @@
 #include <thread>
 
 #include "absl/status/statusor.h"
+#include "core/http/http_server.h"
 #include "grpcpp/server.h"
 #include "server/call.h"
 #include "server/chain_service.h"
 #include "server/config.h"
-#include "server/http.h"
 #include "server/measure_service.h"
 #include "server/model_service.h"
 #include "server/sampler_service.h"

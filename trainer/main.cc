@@ -30,6 +30,8 @@ ABSL_FLAG(double, minutes, 0,
 ABSL_FLAG(int, threads, 0, "compute threads; 0: one a core");
 ABSL_FLAG(std::string, http_listen, "",
           "HOST:PORT to serve Prometheus metrics on; empty: none");
+ABSL_FLAG(bool, insecure_allow_remote, false,
+          "let --http_listen be an address that other machines reach");
 ABSL_FLAG(bool, quiet, false, "no progress");
 ABSL_FLAG(uint64_t, updates, 1000000,
           "reference: cluster updates after thermalisation");
@@ -101,7 +103,8 @@ int main(int argc, char** argv) {
                                      : Fail(status);
   }
   auto metrics = latticed::TrainerMetrics::Create(
-      absl::GetFlag(FLAGS_http_listen), options.model);
+      absl::GetFlag(FLAGS_http_listen), options.model,
+      absl::GetFlag(FLAGS_insecure_allow_remote));
   if (!metrics.ok()) return Fail(metrics.status());
   if (!(*metrics)->address().empty()) {
     progress.Say(

@@ -1,14 +1,16 @@
 #include "trainer/metrics.h"
 
 #include <prometheus/counter.h>
-#include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
 
 #include <cmath>
-#include <exception>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/http/address.h"
+#include "core/http/http_server.h"
 
 namespace latticed {
 namespace {
@@ -23,7 +25,7 @@ TrainerMetrics::TrainerMetrics() = default;
 TrainerMetrics::~TrainerMetrics() = default;
 
 absl::StatusOr<std::unique_ptr<TrainerMetrics>> TrainerMetrics::Create(
-    const std::string& listen, const std::string& model) {
+    const std::string& listen, const std::string& model, bool allow_remote) {
   std::unique_ptr<TrainerMetrics> metrics(new TrainerMetrics);
   metrics->registry_ = std::make_shared<prometheus::Registry>();
   const std::map<std::string, std::string> labels = {{"model", model}};
@@ -62,20 +64,29 @@ absl::StatusOr<std::unique_ptr<TrainerMetrics>> TrainerMetrics::Create(
   metrics->published_ = counter("latticed_train_published_versions_total",
                                 "Versions published by this process");
   if (listen.empty()) return metrics;
-  try {
-    metrics->exposer_ = std::make_unique<prometheus::Exposer>(listen, 2);
-    metrics->exposer_->RegisterCollectable(metrics->registry_);
-  } catch (const std::exception& error) {
-    return absl::UnavailableError(
-        absl::StrCat("--http_listen=", listen, ": ", error.what(),
-                     "; choose a free port, or 0 for any"));
+  const auto address = ParseAddress(listen);
+  if (!address.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--http_listen: ", address.status().message()));
   }
+  if (!allow_remote && !IsLoopback(*address)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--http_listen is ", listen,
+        ", which other machines can reach; listen on 127.0.0.1, or add "
+        "--insecure_allow_remote if everyone on the network may read the "
+        "training's figures"));
+  }
+  HttpPages pages;
+  pages["/metrics"] = [registry = metrics->registry_] {
+    return HttpReply{
+        .type = "text/plain; version=0.0.4; charset=utf-8",
+        .body = prometheus::TextSerializer().Serialize(registry->Collect())};
+  };
+  auto http = HttpServer::Start(*address, std::move(pages));
+  if (!http.ok()) return http.status();
+  metrics->address_ = Address{address->host, (*http)->port()}.Name();
+  metrics->http_ = *std::move(http);
   return metrics;
-}
-
-std::string TrainerMetrics::address() const {
-  if (exposer_ == nullptr) return "";
-  return absl::StrCat("127.0.0.1:", exposer_->GetListeningPorts().front());
 }
 
 void TrainerMetrics::Report(const ProgressReport& report, uint64_t draws) {

@@ -1,4 +1,4 @@
-#include "server/http.h"
+#include "core/http/http_server.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -193,8 +193,9 @@ HttpReply HttpServer::Page(const std::string& request) const {
   }
   const auto page = pages_.find(words[1].substr(0, words[1].find('?')));
   if (page == pages_.end()) {
-    return {.code = 404,
-            .body = "there are /, /metrics, /healthz and /readyz\n"};
+    std::string paths;
+    for (const auto& [path, _] : pages_) absl::StrAppend(&paths, " ", path);
+    return {.code = 404, .body = absl::StrCat("there is only:", paths, "\n")};
   }
   return page->second();
 }

@@ -1,14 +1,8 @@
-// Plain HTTP for machines and people on the same host:
-//
-//   /metrics   Prometheus text
-//   /healthz   200 while the process works
-//   /readyz    200 while it serves draws, 503 otherwise
-//   /          a status page
-//
-// GET and HEAD only, one request a connection. Of our own because the packaged
-// civetweb (and prometheus-cpp's exposer, which uses it) starts threads with
-// 100 KiB of stack, and LibTorch with OpenBLAS needs more than that for
-// thread-local data alone: no thread starts.
+// Plain HTTP for metrics, probes and a status page: GET and HEAD only, one
+// request a connection. Of our own because the packaged civetweb (and
+// prometheus-cpp's exposer, which uses it) starts threads with 100 KiB of
+// stack, and LibTorch with OpenBLAS needs more than that for thread-local data
+// alone: no thread starts.
 #pragma once
 
 #include <atomic>
@@ -20,7 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "server/config.h"
+#include "core/http/address.h"
 
 namespace latticed {
 
@@ -34,7 +28,8 @@ using HttpPages = std::map<std::string, std::function<HttpReply()>>;
 
 class HttpServer {
  public:
-  // UNAVAILABLE if the address is taken or not ours.
+  // UNAVAILABLE, naming the flag --http_listen, if the address is taken or not
+  // ours.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(
       const Address& address, HttpPages pages);
   ~HttpServer();

@@ -38,6 +38,8 @@ struct DrawJob::State {
 
 namespace {
 
+constexpr int kTilesPerBackgroundTile = 8;
+
 std::string Identity(const ServedVersion& version) {
   return version.manifest.spec().action().SerializeAsString() + "/" +
          version.lattice.Name();
@@ -222,12 +224,30 @@ void Scheduler::OpenBlockLocked(const JobRef& job) {
   if (!job->queued) {
     job->queued = true;
     const bool arrival = job->open->first_index == job->request.first_index;
-    (arrival ? arrivals_ : ring_).push_back(job);
+    (job->request.background ? background_
+     : arrival               ? arrivals_
+                             : ring_)
+        .push_back(job);
     work_.NotifyOne();
   }
 }
 
 Scheduler::JobRef Scheduler::PickLocked() {
+  const bool due = tiles_since_background_ >= kTilesPerBackgroundTile;
+  JobRef job = due && !background_.empty() ? nullptr : PickForegroundLocked();
+  if (job != nullptr) {
+    ++tiles_since_background_;
+  } else if (!background_.empty()) {
+    // In turn: each has one tile at a time.
+    job = std::move(background_.front());
+    background_.pop_front();
+    background_.push_back(job);
+    tiles_since_background_ = 0;
+  }
+  return job;
+}
+
+Scheduler::JobRef Scheduler::PickForegroundLocked() {
   while (!arrivals_.empty() || !ring_.empty()) {
     const bool arrival =
         !arrivals_.empty() && (ring_.empty() || arrivals_in_a_row_ < 3);
@@ -247,7 +267,7 @@ Scheduler::JobRef Scheduler::PickLocked() {
 void Scheduler::DequeueLocked(const JobRef& job) {
   if (!job->queued) return;
   job->queued = false;
-  for (auto* queue : {&arrivals_, &ring_}) {
+  for (auto* queue : {&arrivals_, &ring_, &background_}) {
     const auto it = std::find(queue->begin(), queue->end(), job);
     if (it != queue->end()) {
       queue->erase(it);
@@ -259,8 +279,8 @@ void Scheduler::DequeueLocked(const JobRef& job) {
 void Scheduler::ClaimLocked(const JobRef& job, Tile* tile) {
   const int64_t room = tile->version->tile - tile->draws;
   const int64_t count = std::min(room, job->open->count - job->open->claimed);
-  tile->pieces.push_back(
-      {job, job->open, job->request.stream, job->open->claimed, count});
+  tile->pieces.push_back({job, job->open, job->request.stream,
+                          job->request.given, job->open->claimed, count});
   tile->draws += count;
   job->open->claimed += count;
   job->deficit -= count * tile->version->lattice.Sites();
@@ -284,6 +304,7 @@ bool Scheduler::NextTile(Tile* tile) {
     if (job == nullptr) return true;
   }
   tile->version = job->open->version;
+  tile->given = job->request.given != nullptr;
   ClaimLocked(job, tile);
   // The same call first, from its next block; then others of this version.
   std::vector<JobRef> others = {job};
@@ -293,7 +314,8 @@ bool Scheduler::NextTile(Tile* tile) {
   }
   for (const JobRef& other : others) {
     while (tile->draws < tile->version->tile && other->open != nullptr &&
-           other->open->version == tile->version) {
+           other->open->version == tile->version &&
+           (other->request.given != nullptr) == tile->given) {
       ClaimLocked(other, tile);
     }
   }

@@ -6,6 +6,9 @@
 // were. A tile that one call cannot fill is filled up with draws of other calls
 // of the same version.
 //
+// Background draws (the gate's) run when nobody else wants a tile, and get one
+// tile in nine while somebody does.
+//
 // Everything is bounded: calls in all and per peer, bytes drawn and not yet
 // sent in all, blocks ahead of one client. Every admitted call keeps memory for
 // one block reserved, so it always gets on; blocks ahead come from what is
@@ -56,6 +59,10 @@ struct DrawRequest {
   // Set: blocks come from the version this returns while action and lattice
   // stay the same. Called under the scheduler's lock.
   std::function<VersionRef()> follow;
+  // Set: log q and S of these configurations, [count, L_0, L_1], instead of
+  // draws. Blocks have no phi, and first_index counts into it from 0.
+  std::shared_ptr<const std::vector<float>> given;
+  bool background = false;
 };
 
 class Scheduler;
@@ -86,11 +93,13 @@ struct TilePiece {
   std::shared_ptr<void> job;
   std::shared_ptr<Block> block;
   StreamId stream;
+  std::shared_ptr<const std::vector<float>> given;
   int64_t offset = 0;
   int64_t count = 0;
 };
 struct Tile {
   VersionRef version;
+  bool given = false;  // its pieces have configurations to evaluate
   std::vector<TilePiece> pieces;
   int64_t draws = 0;
 };
@@ -116,6 +125,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   using JobRef = std::shared_ptr<DrawJob::State>;
 
   JobRef PickLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  JobRef PickForegroundLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ClaimLocked(const JobRef& job, Tile* tile)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Opens the job's next block if it may have one, and queues the job.
@@ -140,6 +150,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   // Jobs with draws to claim: those that have not had a turn, and the rest.
   std::deque<JobRef> arrivals_ ABSL_GUARDED_BY(mutex_);
   std::deque<JobRef> ring_ ABSL_GUARDED_BY(mutex_);
+  std::deque<JobRef> background_ ABSL_GUARDED_BY(mutex_);
+  int tiles_since_background_ ABSL_GUARDED_BY(mutex_) = 0;
   int arrivals_in_a_row_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -52,6 +52,8 @@ void Worker::Run() {
 }
 
 void Worker::Draw(const Tile& tile) {
+  const size_t sites = static_cast<size_t>(tile.version->lattice.Sites());
+  if (tile.given) return Evaluate(tile, sites);
   ids_.clear();
   for (const TilePiece& piece : tile.pieces) {
     const uint64_t first =
@@ -60,7 +62,6 @@ void Worker::Draw(const Tile& tile) {
       ids_.push_back({piece.stream, first + static_cast<uint64_t>(i)});
     }
   }
-  const size_t sites = static_cast<size_t>(tile.version->lattice.Sites());
   const size_t draws = ids_.size();
   const TilePiece& first = tile.pieces.front();
   const size_t offset = static_cast<size_t>(first.offset);
@@ -86,8 +87,34 @@ void Worker::Draw(const Tile& tile) {
     out.action = absl::MakeSpan(action_.data(), draws);
   }
   tile.version->sampler->Draw(ids_, out);
-  if (in_place) return;
+  if (!in_place) Scatter(tile, sites);
+}
 
+void Worker::Evaluate(const Tile& tile, size_t sites) {
+  const size_t draws = static_cast<size_t>(tile.draws);
+  if (phi_.size() < draws * sites) phi_.resize(draws * sites);
+  if (log_q_.size() < draws) {
+    log_q_.resize(draws);
+    action_.resize(draws);
+  }
+  size_t done = 0;
+  for (const TilePiece& piece : tile.pieces) {
+    const size_t first = static_cast<size_t>(piece.block->first_index) +
+                         static_cast<size_t>(piece.offset);
+    const size_t count = static_cast<size_t>(piece.count);
+    std::copy_n(&(*piece.given)[first * sites], count * sites,
+                &phi_[done * sites]);
+    done += count;
+  }
+  tile.version->sampler->Evaluate(
+      absl::MakeConstSpan(phi_.data(), draws * sites),
+      absl::MakeSpan(log_q_.data(), draws),
+      absl::MakeSpan(action_.data(), draws));
+  Scatter(tile, sites);
+}
+
+// From the scratch arrays to the blocks.
+void Worker::Scatter(const Tile& tile, size_t sites) {
   size_t done = 0;
   for (const TilePiece& piece : tile.pieces) {
     const size_t to = static_cast<size_t>(piece.offset);

@@ -24,6 +24,8 @@ class Worker {
  private:
   void Run();
   void Draw(const Tile& tile);
+  void Evaluate(const Tile& tile, size_t sites);
+  void Scatter(const Tile& tile, size_t sites);
 
   const std::shared_ptr<Scheduler> scheduler_;
   const std::shared_ptr<Graveyard> graveyard_;

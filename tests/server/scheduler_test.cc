@@ -43,6 +43,9 @@ class SchedulerTest : public ::testing::Test {
     request.count = count;
     request.block_draws = block_draws;
     request.peer = peer;
+    request.background = background_;
+    request.given = given_;
+    request.phi = given_ == nullptr;
     std::unique_ptr<DrawJob> job;
     const grpc::Status status = scheduler_->Submit(std::move(request), &job);
     jobs_.push_back(std::move(job));
@@ -74,6 +77,9 @@ class SchedulerTest : public ::testing::Test {
   std::shared_ptr<Scheduler> scheduler_;
   VersionRef a_, b_;
   std::vector<std::unique_ptr<DrawJob>> jobs_;
+  // Of what Submit asks for.
+  bool background_ = false;
+  std::shared_ptr<const std::vector<float>> given_;
 };
 
 using Counts = std::map<size_t, int64_t>;
@@ -203,6 +209,49 @@ TEST_F(SchedulerTest, NothingIsTakenOnceStopped) {
   Tile tile;
   EXPECT_FALSE(scheduler_->NextTile(&tile));
   EXPECT_EQ(Submit(a_, 1).error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(SchedulerTest, BackgroundDrawsYieldButDoNotStarve) {
+  background_ = true;
+  ASSERT_TRUE(Submit(a_, 1000).ok());
+  background_ = false;
+  ASSERT_TRUE(Submit(b_, 1000).ok());
+  int background = 0, foreground = 0;
+  const auto read = [&] {
+    for (const auto& job : jobs_) {
+      while (job->Pop() != nullptr) {
+      }
+    }
+  };
+  for (int i = 0; i < 36; ++i) {
+    const Counts counts = Next();
+    read();
+    background += counts.count(0) > 0 ? 1 : 0;
+    foreground += counts.count(1) > 0 ? 1 : 0;
+  }
+  EXPECT_EQ(background, 4);
+  EXPECT_EQ(foreground, 32);
+  // Alone it has every tile.
+  jobs_[1]->Cancel();
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(Next(), Counts({{0, 16}}));
+    read();
+  }
+}
+
+TEST_F(SchedulerTest, GivenConfigurationsAndDrawsNeverShareATile) {
+  given_ = std::make_shared<std::vector<float>>(8 * 64);
+  ASSERT_TRUE(Submit(a_, 8).ok());
+  ASSERT_TRUE(Submit(a_, 8).ok());
+  given_ = nullptr;
+  ASSERT_TRUE(Submit(a_, 8).ok());
+  Tile tile;
+  ASSERT_TRUE(scheduler_->NextTile(&tile));
+  EXPECT_TRUE(tile.given);
+  EXPECT_EQ(tile.draws, 16);
+  ASSERT_TRUE(scheduler_->NextTile(&tile));
+  EXPECT_FALSE(tile.given);
+  EXPECT_EQ(tile.draws, 8);
 }
 
 }  // namespace

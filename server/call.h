@@ -13,6 +13,7 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/support/server_callback.h"
 #include "server/config.h"
+#include "server/executor.h"
 #include "server/flow_store.h"
 #include "server/metrics.h"
 #include "server/mutex.h"
@@ -61,6 +62,7 @@ struct ServiceContext {
   std::string token_key;
   std::shared_ptr<FlowStore> store;
   std::shared_ptr<Scheduler> scheduler;
+  std::shared_ptr<Executor> executor;
   std::shared_ptr<Metrics> metrics;
   std::shared_ptr<CallRegistry> calls;
 };

@@ -47,6 +47,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   context->metrics = std::make_shared<Metrics>();
   context->calls = std::make_shared<CallRegistry>();
   server->executor_ = std::make_shared<Executor>(config.reply_threads);
+  context->executor = server->executor_;
   server->graveyard_ = std::make_shared<Graveyard>();
   context->scheduler = std::make_shared<Scheduler>(
       SchedulerLimits{.calls_max = config.calls_max,

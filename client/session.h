@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "client/retry.h"
 #include "latticed/v1/chain.grpc.pb.h"
+#include "latticed/v1/measure.grpc.pb.h"
 #include "latticed/v1/model.grpc.pb.h"
 #include "latticed/v1/sampler.grpc.pb.h"
 
@@ -36,6 +37,7 @@ struct Session {
   std::unique_ptr<v1::SamplerService::Stub> sampler;
   std::unique_ptr<v1::ChainService::Stub> chain;
   std::unique_ptr<v1::ModelService::Stub> model;
+  std::unique_ptr<v1::MeasureService::Stub> measure;
 
   Retry NewRetry() const {
     return Retry(options.retry, options.cancelled, options.on_retry);

@@ -132,6 +132,12 @@ grpc::Status MeasureStream::Begin(const grpc::ByteBuffer& bytes) {
   if (!status.ok()) return status;
   status = SelectVersion(*context_->store, request_.model(), &version_);
   if (!status.ok()) return status;
+  status = CheckExpected(
+      *version_,
+      request_.has_expected_action() ? &request_.expected_action() : nullptr,
+      request_.has_expected_lattice() ? &request_.expected_lattice() : nullptr,
+      context_->couplings);
+  if (!status.ok()) return status;
   status = CheckObservables();
   if (!status.ok()) return status;
   uint64_t draws_max = request_.budget().draws();

@@ -56,12 +56,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
                       .blocks_ahead = config.blocks_ahead},
       server->executor_, context->metrics);
   server->context_ = context;
-  server->watcher_ = std::make_unique<Watcher>(
-      config, std::move(make_sampler), context->store, context->scheduler,
-      server->graveyard_, context->metrics,
-      [raw = server.get()](const std::string& model) {
-        raw->SetServing(model, true);
-        raw->SetServing("readiness", true);
+  auto lifecycle = Lifecycle::Create(
+      config, context->store, context->metrics, server->executor_,
+      [raw = server.get()](const std::string& model, bool serving) {
+        raw->SetModelServing(model, serving);
+      });
+  if (!lifecycle.ok()) return lifecycle.status();
+  server->lifecycle_ = *lifecycle;
+  context->metrics->OnWeights(
+      [weak = std::weak_ptr<Lifecycle>(*lifecycle)](
+          const std::string& model, int64_t version, const WeightSums& sums) {
+        if (const auto alive = weak.lock()) {
+          alive->Observe(model, version, sums);
+        }
       });
 
   absl::Status status = server->Listen();
@@ -69,6 +76,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   if (!status.ok()) return status;
   server->worker_ = std::make_unique<Worker>(
       context->scheduler, server->graveyard_, context->metrics);
+  if (config.gate_draws > 0) {
+    server->gatekeeper_ = std::make_shared<Gatekeeper>(
+        config, context->scheduler, context->store, server->lifecycle_);
+  }
+  server->watcher_ = std::make_unique<Watcher>(
+      config, std::move(make_sampler), context->store, context->scheduler,
+      server->graveyard_, context->metrics, server->lifecycle_,
+      server->gatekeeper_);
   for (const char* name : {"", "liveness"}) server->SetServing(name, true);
   server->SetServing("readiness", false);
   status = server->watcher_->Poll();
@@ -173,6 +188,16 @@ void Server::SetServing(const std::string& name, bool serving) {
   grpc_->GetHealthCheckService()->SetServingStatus(name, serving);
 }
 
+void Server::SetModelServing(const std::string& model, bool serving) {
+  SetServing(model, serving);
+  // Called before the model's last version is taken away.
+  const auto live = context_->store->AllLive();
+  const bool others = std::any_of(
+      live.begin(), live.end(),
+      [&model](const VersionRef& version) { return version->model != model; });
+  SetServing("readiness", serving || others);
+}
+
 int Server::models() const {
   return static_cast<int>(context_->store->AllLive().size());
 }
@@ -224,6 +249,7 @@ Server::~Server() {
   StopHousekeeping();
   http_ = nullptr;
   watcher_ = nullptr;
+  gatekeeper_ = nullptr;
   grpc_ = nullptr;
   context_->scheduler->Stop();
   worker_ = nullptr;

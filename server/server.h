@@ -17,6 +17,8 @@
 #include "server/call.h"
 #include "server/chain_service.h"
 #include "server/config.h"
+#include "server/gatekeeper.h"
+#include "server/lifecycle.h"
 #include "server/measure_service.h"
 #include "server/model_service.h"
 #include "server/sampler_service.h"
@@ -52,6 +54,7 @@ class Server {
   absl::Status Listen();
   absl::Status ListenHttp();
   void SetServing(const std::string& name, bool serving);
+  void SetModelServing(const std::string& model, bool serving);
   HttpReply StatusPage() const;
   void Housekeep();
   void StopHousekeeping();
@@ -60,6 +63,8 @@ class Server {
   std::shared_ptr<Executor> executor_;
   std::shared_ptr<Graveyard> graveyard_;
   std::unique_ptr<Worker> worker_;
+  std::shared_ptr<Lifecycle> lifecycle_;
+  std::shared_ptr<Gatekeeper> gatekeeper_;
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<SamplerServiceImpl> sampler_service_;
   std::unique_ptr<ChainServiceImpl> chain_service_;

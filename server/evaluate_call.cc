@@ -190,11 +190,11 @@ void EvaluateCall::OnWriteDone(bool ok) {
     if (doing_ == Doing::kFinished) return;
     if (ok) {
       context_->metrics->Delivered(version_->model, count_);
-      context_->metrics->Sent(
-          record_.rpc(), static_cast<int64_t>(response_.ByteSizeLong()),
-          std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                        since_)
-              .count());
+      context_->metrics->Sent(record_.rpc(),
+                              static_cast<int64_t>(response_.ByteSizeLong()),
+                              std::chrono::duration<double>(
+                                  std::chrono::steady_clock::now() - since_)
+                                  .count());
     } else {
       context_->metrics->Discarded(version_->model, count_);
     }

@@ -10,19 +10,29 @@
 
 namespace latticed {
 
-bool SleepUnless(absl::Duration duration, const std::atomic<bool>* cancelled) {
-  const absl::Time until = absl::Now() + duration;
+bool WaitUnless(absl::Duration duration, const std::atomic<bool>* cancelled,
+                grpc::Channel* channel) {
+  const Stopwatch waited;
   while (true) {
     if (cancelled != nullptr && cancelled->load()) return false;
-    const absl::Duration left = until - absl::Now();
+    const absl::Duration left = duration - waited.Elapsed();
     if (left <= absl::ZeroDuration()) return true;
-    absl::SleepFor(std::min(left, absl::Milliseconds(20)));
+    const absl::Duration step = std::min(left, absl::Milliseconds(20));
+    if (channel == nullptr) {
+      absl::SleepFor(step);
+      continue;
+    }
+    channel->WaitForStateChange(channel->GetState(/*try_to_connect=*/true),
+                                absl::ToChronoTime(absl::Now() + step));
   }
 }
 
 Retry::Retry(const RetryPolicy& policy, const std::atomic<bool>* cancelled,
-             Notify notify)
-    : policy_(policy), cancelled_(cancelled), notify_(std::move(notify)) {}
+             Notify notify, std::shared_ptr<grpc::Channel> channel)
+    : policy_(policy),
+      cancelled_(cancelled),
+      notify_(std::move(notify)),
+      channel_(std::move(channel)) {}
 
 void Retry::Progress() {
   answered_ = true;
@@ -36,9 +46,8 @@ absl::Status Retry::Wait(const absl::Status& error) {
   if (!IsTransient(error)) return error;
   // A server that is full, starting or stopping, and says when to come back.
   if (RetryDelay(error).has_value()) answered_ = true;
-  const absl::Time now = absl::Now();
   if (failures_++ == 0) {
-    first_failure_ = now;
+    since_failure_ = Stopwatch();
     reason_.clear();
   }
   if (reason_.empty() || error.message() != kCannotConnect) {
@@ -56,16 +65,17 @@ absl::Status Retry::Wait(const absl::Status& error) {
   if (const auto asked = RetryDelay(error)) wait = std::max(wait, *asked);
 
   const absl::Duration patience = answered_ ? policy_.outage : policy_.connect;
-  if (now + wait > first_failure_ + patience) {
+  const absl::Duration tried = since_failure_.Elapsed();
+  if (tried + wait > patience) {
     return WithMessage(
         error, absl::StrCat(reason_, " (gave up after ", failures_,
                             failures_ == 1 ? " attempt" : " attempts", " in ",
-                            absl::FormatDuration(absl::Trunc(
-                                now - first_failure_, absl::Milliseconds(1))),
+                            absl::FormatDuration(
+                                absl::Trunc(tried, absl::Milliseconds(1))),
                             ")"));
   }
   if (notify_) notify_(error, wait);
-  if (!SleepUnless(wait, cancelled_)) {
+  if (!WaitUnless(wait, cancelled_, channel_.get())) {
     return absl::CancelledError("interrupted");
   }
   return absl::OkStatus();

@@ -139,7 +139,8 @@ void EvaluateCall::OnReadDone(bool ok) {
     MutexLock lock(mutex_);
     if (doing_ == Doing::kFinished) return;
     const char* reason = "complete";
-    if (cancelled_) {
+    // The end of a cancelled call's messages may be known before the cancel.
+    if (cancelled_ || (!ok && grpc_context_->IsCancelled())) {
       status = grpc::Status(grpc::StatusCode::CANCELLED, "cancelled");
       reason = "client_cancel";
     } else if (ok) {
@@ -190,11 +191,11 @@ void EvaluateCall::OnWriteDone(bool ok) {
     if (doing_ == Doing::kFinished) return;
     if (ok) {
       context_->metrics->Delivered(version_->model, count_);
-      context_->metrics->Sent(
-          record_.rpc(), static_cast<int64_t>(response_.ByteSizeLong()),
-          std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                        since_)
-              .count());
+      context_->metrics->Sent(record_.rpc(),
+                              static_cast<int64_t>(response_.ByteSizeLong()),
+                              std::chrono::duration<double>(
+                                  std::chrono::steady_clock::now() - since_)
+                                  .count());
     } else {
       context_->metrics->Discarded(version_->model, count_);
     }

@@ -11,6 +11,7 @@
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "latticed/build_id.h"
+#include "server/codec.h"
 #include "server/log.h"
 #include "server/tokens.h"
 
@@ -19,7 +20,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int kRequestBytesMax = 64 << 10;
+// A message of configurations to evaluate; everything else is held to
+// kRequestBytesMax.
+constexpr int kReceiveBytesMax = kBlockBytesMax + kRequestBytesMax;
 
 milliseconds Milliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(1000 * seconds));
@@ -118,7 +121,7 @@ absl::Status Server::Listen() {
   builder.AddChannelArgument(
       GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
-  builder.SetMaxReceiveMessageSize(kRequestBytesMax);
+  builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
   builder.RegisterService(sampler_service_.get());
   builder.RegisterService(chain_service_.get());
   builder.RegisterService(model_service_.get());

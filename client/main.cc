@@ -45,7 +45,7 @@ int Main(const std::vector<std::string>& arguments) {
     return kExitOk;
   }
   if (command != "models" && command != "sample" && command != "chain" &&
-      command != "measure") {
+      command != "measure" && command != "score") {
     PrintError(absl::InvalidArgumentError(
         command.empty() ? std::string("a command is missing")
                         : absl::StrCat("unknown command '", command, "'")));
@@ -69,6 +69,7 @@ int Main(const std::vector<std::string>& arguments) {
   if (command == "models") return RunModels(options, g_interrupt);
   if (command == "sample") return RunSample(options, g_interrupt);
   if (command == "measure") return RunMeasure(options, g_interrupt);
+  if (command == "score") return RunScore(options, g_interrupt);
   return RunChain(options, g_interrupt);
 }
 

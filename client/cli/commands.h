@@ -18,5 +18,6 @@ int RunModels(const CommandOptions& options, const Interrupt& interrupt);
 int RunSample(const CommandOptions& options, const Interrupt& interrupt);
 int RunChain(const CommandOptions& options, const Interrupt& interrupt);
 int RunMeasure(const CommandOptions& options, const Interrupt& interrupt);
+int RunScore(const CommandOptions& options, const Interrupt& interrupt);
 
 }  // namespace latticed

@@ -20,6 +20,7 @@ constexpr char kProgramHelp[] =
   latticectl sample --model M --count N       independent draws with log q and S
   latticectl chain --model M --steps N        an independence Metropolis chain
   latticectl measure --model M --observable O observables and log Z with errors
+  latticectl score --model M --input F.npz    log q and S of your configurations
   latticectl COMMAND --help                   flags and examples of a command
 
 Exit codes
@@ -79,6 +80,19 @@ their own; their sums are merged exactly. With --draws, --stream and one shard
 the same command gives the same numbers again.
 )";
 
+constexpr char kScoreExamples[] = R"(
+Examples
+  latticectl score --model phi4-l8 --input hmc.npy
+  latticectl score --model phi4-l8 --input run7.npz --output scores.npz
+
+The input is phi [n, L_0, L_1] float32: an .npy, or the array phi of an
+uncompressed .npz. The output holds log_w, log_q and action [n] float64, in the
+order of the input; log_w = -action - log_q is not a number where either
+overflows. The summary has the ESS of the flow twice, for configurations drawn
+from it and for those of the target distribution, from Monte Carlo: a mode that
+the flow misses makes the second one small.
+)";
+
 void AddCommonFlags(FlagSet* flags, CommandOptions* o) {
   flags->Add("server", "HOST:PORT", "default 127.0.0.1:7410", &o->server);
   flags->AddSwitch("quiet", "no progress, no table", &o->quiet);
@@ -129,6 +143,14 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
               "chain of --model begins and FILE is created",
               &o->token_file);
     AddDrawFlags(&flags, "F.npy or F.npz", o);
+  } else if (command == "score") {
+    flags.Add("input", "FILE", "configurations: .npy, or .npz with phi",
+              &o->input);
+    flags.Add("model", "NAME", "see `latticectl models`", &o->model);
+    flags.Add("version", "N", "default: the live one", &o->version);
+    flags.Add("digest", "HEX", "64 digits, instead of --version", &o->digest);
+    flags.Add("output", "FILE", "F.npz, or F.npy for log_w alone", &o->output);
+    flags.AddSwitch("force", "replace FILE if it exists", &o->force);
   } else if (command == "measure") {
     flags.Add("observable", "NAME,...", "see below", &o->observable_list);
     flags.Add("relative_error", "X", "until every error is below X times value",
@@ -162,6 +184,22 @@ absl::Status CheckSelection(const CommandOptions& options) {
   if (!options.stream.empty() && !options.stream_id.empty()) {
     return absl::InvalidArgumentError(
         "--stream and --stream_id both choose a stream: give one of them");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckScore(const CommandOptions& options) {
+  if (options.model.empty()) {
+    return absl::InvalidArgumentError(
+        "--model is REQUIRED; `latticectl models` lists what there is");
+  }
+  if (options.input.empty()) {
+    return absl::InvalidArgumentError(
+        "--input is REQUIRED: configurations as an .npy or .npz file");
+  }
+  if (!options.output.empty() && !HasArrayExtension(options.output)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--output: ", options.output, " must end in .npy or .npz"));
   }
   return absl::OkStatus();
 }
@@ -214,6 +252,10 @@ absl::Status ParseCommand(const std::string& command,
     if (absl::Status s = CheckMeasure(options); !s.ok()) return s;
     return CheckSelection(*options);
   }
+  if (command == "score") {
+    if (absl::Status s = CheckScore(*options); !s.ok()) return s;
+    return CheckSelection(*options);
+  }
   const bool chain = command == "chain";
   const uint64_t n = chain ? options->steps : options->count;
   if (n < 1 || n > uint64_t{1} << 40) {
@@ -258,6 +300,11 @@ std::string HelpText(const std::string& command) {
     return absl::StrCat(
         "latticectl measure: observables and log Z, computed by the server\n\n",
         flags, kMeasureExamples);
+  }
+  if (command == "score") {
+    return absl::StrCat(
+        "latticectl score: log q and S of configurations of yours\n\n", flags,
+        kScoreExamples);
   }
   return kProgramHelp;
 }

@@ -51,6 +51,9 @@ struct CommandOptions {
   double seconds = 0;
   uint64_t draws = 0;
   uint64_t shards = 1;
+
+  // score: the file to read.
+  std::string input;
 };
 
 // A command's flags into `options`. INVALID_ARGUMENT says which flag and why.

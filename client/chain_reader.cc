@@ -31,6 +31,7 @@ void ChainReader::Open() {
   call_ = std::make_unique<MessageStream<v1::RunChainResponse>>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
           void* tag) {
+        session_->Prepare(context);
         return session_->chain->AsyncRunChain(context, request, queue, tag);
       },
       session_->options.silence_max, session_->options.cancelled);

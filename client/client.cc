@@ -43,6 +43,7 @@ absl::StatusOr<Response> Unary(const Session& session, Method method,
     grpc::ClientContext context;
     context.set_deadline(
         absl::ToChronoTime(absl::Now() + session.options.deadline));
+    session.Prepare(&context);
     Response response;
     const absl::Status status = FromGrpc(method(&context, request, &response));
     if (status.ok()) return response;
@@ -82,10 +83,33 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // A call of an own connection does not wait for a stalled neighbour.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(
-      target, grpc::InsecureChannelCredentials(), arguments);
-
   auto session = std::make_shared<Session>();
+  std::shared_ptr<grpc::ChannelCredentials> credentials =
+      grpc::InsecureChannelCredentials();
+  const TlsOptions& tls = options.tls;
+  const bool encrypted = !tls.ca_file.empty() ||
+                         !tls.certificate_file.empty() ||
+                         !tls.key_file.empty() || !tls.server_name.empty();
+  if (encrypted) {
+    auto made = ReadTlsOptions(tls);
+    if (!made.ok()) return made.status();
+    credentials = *std::move(made);
+    if (!tls.server_name.empty()) {
+      arguments.SetSslTargetNameOverride(tls.server_name);
+    }
+  }
+  if (!options.token_file.empty()) {
+    if (!encrypted && !IsLocalTarget(target)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the token of --auth_token_file would go to ", target,
+                       " for everyone on the way to read; add --tls_ca_file"));
+    }
+    const auto token = ReadBearerToken(options.token_file);
+    if (!token.ok()) return token.status();
+    session->authorization = absl::StrCat("Bearer ", *token);
+  }
+  const std::shared_ptr<grpc::Channel> channel =
+      grpc::CreateCustomChannel(target, credentials, arguments);
   session->target = target;
   session->options = std::move(options);
   session->sampler = v1::SamplerService::NewStub(channel);

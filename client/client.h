@@ -41,7 +41,9 @@ namespace latticed {
 class Client {
  public:
   // Does not wait for the server: the first call does. INVALID_ARGUMENT unless
-  // `target` is HOST:PORT (or a gRPC name such as dns:///host:port, unix:path).
+  // `target` is HOST:PORT (or a gRPC name such as dns:///host:port, unix:path),
+  // for certificates and tokens that cannot be read, and for a token that would
+  // go to another machine in the clear.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(
       const std::string& target, ClientOptions options = {});
 

@@ -36,6 +36,7 @@ void SampleReader::Open() {
   call_ = std::make_unique<MessageStream<v1::StreamSamplesResponse>>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
           void* tag) {
+        session_->Prepare(context);
         return session_->sampler->AsyncStreamSamples(context, request, queue,
                                                      tag);
       },

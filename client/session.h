@@ -8,7 +8,9 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "client/credentials.h"
 #include "client/retry.h"
+#include "grpcpp/client_context.h"
 #include "latticed/v1/chain.grpc.pb.h"
 #include "latticed/v1/measure.grpc.pb.h"
 #include "latticed/v1/model.grpc.pb.h"
@@ -28,17 +30,28 @@ struct ClientOptions {
   // Told about every retry before its wait, from the calling thread.
   Retry::Notify on_retry;
   std::string user_agent = "latticed-client";
+  TlsOptions tls;
+  // Holds the token that every call shows. Never sent without TLS to another
+  // machine.
+  std::string token_file;
 };
 
 // Immutable, thread-safe.
 struct Session {
   std::string target;
   ClientOptions options;
+  std::string authorization;  // "Bearer ...", or empty
   std::unique_ptr<v1::SamplerService::Stub> sampler;
   std::unique_ptr<v1::ChainService::Stub> chain;
   std::unique_ptr<v1::ModelService::Stub> model;
   std::unique_ptr<v1::MeasureService::Stub> measure;
 
+  // Of every call, before it starts.
+  void Prepare(grpc::ClientContext* context) const {
+    if (!authorization.empty()) {
+      context->AddMetadata("authorization", authorization);
+    }
+  }
   Retry NewRetry() const {
     return Retry(options.retry, options.cancelled, options.on_retry);
   }

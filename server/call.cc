@@ -59,7 +59,8 @@ bool CallRegistry::WaitEmpty(std::chrono::milliseconds timeout) {
 StreamCall::StreamCall(ContextRef context,
                        grpc::CallbackServerContext* grpc_context, RpcName rpc)
     : context_(std::move(context)),
-      peer_(PeerOf(grpc_context->peer())),
+      authorized_(
+          context_->authorizer->Check(*grpc_context, Role::kSampler, &peer_)),
       grpc_context_(grpc_context),
       record_(context_->metrics, rpc) {}
 
@@ -72,6 +73,8 @@ StreamCall* StreamCall::Launch(const std::shared_ptr<StreamCall>& call,
     grpc::Status status = raw->context_->calls->Add(call);
     if (!status.ok()) {
       raw->context_->metrics->Rejected("draining");
+    } else if (!raw->authorized_.ok()) {
+      status = raw->authorized_;
     } else {
       status = raw->Begin(request);
       if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {

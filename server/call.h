@@ -12,6 +12,7 @@
 
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/support/server_callback.h"
+#include "server/auth.h"
 #include "server/config.h"
 #include "server/executor.h"
 #include "server/flow_store.h"
@@ -65,6 +66,7 @@ struct ServiceContext {
   std::shared_ptr<Executor> executor;
   std::shared_ptr<Metrics> metrics;
   std::shared_ptr<CallRegistry> calls;
+  std::shared_ptr<const Authorizer> authorizer;
 };
 using ContextRef = std::shared_ptr<const ServiceContext>;
 
@@ -137,7 +139,8 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::function<void()> AdvanceLater();
 
   const ContextRef context_;
-  const std::string peer_;
+  std::string peer_;               // the principal; constant
+  const grpc::Status authorized_;  // checked before Begin
 
   Mutex mutex_;
   std::unique_ptr<DrawJob> job_ ABSL_GUARDED_BY(mutex_);

@@ -19,8 +19,12 @@ grpc::ServerUnaryReactor* ChainServiceImpl::VerifyChainToken(
   RpcRecord record(context_->metrics, {"ChainService", "VerifyChainToken"});
   ChainState state;
   VersionRef version;
-  const grpc::Status status =
-      OpenChain(*context_, request->token(), &state, &version);
+  std::string principal;
+  grpc::Status status =
+      context_->authorizer->Check(*grpc_context, Role::kSampler, &principal);
+  if (status.ok()) {
+    status = OpenChain(*context_, request->token(), &state, &version);
+  }
   if (status.ok()) {
     *response->mutable_provenance() =
         MakeProvenance(*version, state.stream, state.step);

@@ -16,20 +16,48 @@ absl::Status InRange(const char* flag, T value, T least, T most) {
                    most, "; choose a value in that range"));
 }
 
+enum class Listener { kGrpc, kHttp };
+
 absl::Status CheckListen(const char* flag, const std::string& text,
-                         bool allow_remote) {
+                         Listener kind, const Config& c) {
   const auto address = ParseAddress(text);
   if (!address.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat("--", flag, ": ", address.status().message()));
   }
-  if (!allow_remote && !IsLoopback(*address)) {
+  if (c.insecure_allow_remote || IsLoopback(*address)) return absl::OkStatus();
+  const std::string who = absl::StrCat("--", flag, " is ", text,
+                                       ", which other machines can reach");
+  if (kind == Listener::kHttp) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--", flag, " is ", text,
-        ", which other machines can reach: this "
-        "build has neither TLS nor authentication yet. Listen on 127.0.0.1 "
-        "and tunnel, or add --insecure_allow_remote if everyone on the "
-        "network may draw"));
+        who,
+        ": the page has neither TLS nor authentication. Listen on 127.0.0.1 "
+        "behind a proxy or a tunnel, or add --insecure_allow_remote if "
+        "everyone on the network may see metrics and status"));
+  }
+  const bool tls = !c.tls_certificate_file.empty();
+  if (tls && (!c.token_file.empty() || !c.tls_client_ca_file.empty())) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      who, ": that needs ",
+      tls ? "" : "TLS (--tls_certificate_file and --tls_key_file) and ",
+      "authentication (--token_file or --tls_client_ca_file). Add them, or "
+      "listen on 127.0.0.1 and tunnel, or add --insecure_allow_remote if "
+      "everyone on the network may draw and listen in"));
+}
+
+absl::Status CheckTls(const Config& c) {
+  if (c.tls_certificate_file.empty() != c.tls_key_file.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--", c.tls_key_file.empty() ? "tls_key_file" : "tls_certificate_file",
+        " is not set and its counterpart is; TLS needs a certificate and its "
+        "key: give both files"));
+  }
+  if (!c.tls_client_ca_file.empty() && c.tls_certificate_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--tls_client_ca_file is set without TLS; give --tls_certificate_file "
+        "and --tls_key_file too");
   }
   return absl::OkStatus();
 }
@@ -52,8 +80,15 @@ absl::Status Validate(const Config& c) {
         "--device is \"", c.device, "\"; allowed are cpu, cuda and cuda:n"));
   }
   const absl::Status checks[] = {
-      CheckListen("listen", c.listen, c.insecure_allow_remote),
-      CheckListen("http_listen", c.http_listen, c.insecure_allow_remote),
+      CheckTls(c),
+      CheckListen("listen", c.listen, Listener::kGrpc, c),
+      CheckListen("http_listen", c.http_listen, Listener::kHttp, c),
+      c.admin_listen.empty()
+          ? absl::OkStatus()
+          : CheckListen("admin_listen", c.admin_listen, Listener::kGrpc, c),
+      InRange("credentials_seconds", c.credentials_seconds, 0.05, 60.0),
+      InRange("draws_per_second_per_principal",
+              c.draws_per_second_per_principal, 0.0, 1e12),
       InRange("poll_seconds", c.poll_seconds, 0.05, 3600.0),
       InRange("threads", c.threads, 0, 1024),
       InRange("reply_threads", c.reply_threads, 1, 64),
@@ -78,6 +113,40 @@ absl::Status Validate(const Config& c) {
     if (!check.ok()) return check;
   }
   return absl::OkStatus();
+}
+
+std::map<std::string, std::string> Settings(const Config& c) {
+  const auto text = [](const auto& value) { return absl::StrCat(value); };
+  return {
+      {"repository", c.repository},
+      {"listen", c.listen},
+      {"http_listen", c.http_listen},
+      {"admin_listen", c.admin_listen},
+      {"state_directory", c.state_directory},
+      {"chain_token_key_file", c.chain_token_key_file},
+      {"insecure_allow_remote", c.insecure_allow_remote ? "true" : "false"},
+      {"tls_certificate_file", c.tls_certificate_file},
+      {"tls_key_file", c.tls_key_file},
+      {"tls_client_ca_file", c.tls_client_ca_file},
+      {"token_file", c.token_file},
+      {"credentials_seconds", text(c.credentials_seconds)},
+      {"poll_seconds", text(c.poll_seconds)},
+      {"threads", text(c.threads)},
+      {"reply_threads", text(c.reply_threads)},
+      {"kernel", c.kernel},
+      {"device", c.device},
+      {"calls_max", text(c.calls_max)},
+      {"calls_per_peer_max", text(c.calls_per_peer_max)},
+      {"draws_per_second_per_principal",
+       text(c.draws_per_second_per_principal)},
+      {"buffer_bytes_max", text(c.buffer_bytes_max)},
+      {"blocks_ahead", text(c.blocks_ahead)},
+      {"models_max", text(c.models_max)},
+      {"smoke_draws", text(c.smoke_draws)},
+      {"stall_seconds", text(c.stall_seconds)},
+      {"lame_duck_seconds", text(c.lame_duck_seconds)},
+      {"drain_seconds", text(c.drain_seconds)},
+  };
 }
 
 }  // namespace latticed

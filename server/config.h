@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "absl/status/status.h"
@@ -13,12 +14,23 @@ struct Config {
   std::string repository;                      // REQUIRED
   std::string listen = "127.0.0.1:7410";       // gRPC; port 0: any free one
   std::string http_listen = "127.0.0.1:7412";  // metrics, liveness, status page
+  // AdminService, reflection, channelz. Empty: none.
+  std::string admin_listen = "127.0.0.1:7411";
   // The server's own state. Empty: none is kept, and chain tokens of an
   // earlier run are refused unless a key file is given.
   std::string state_directory;
   std::string
       chain_token_key_file;  // default <state_directory>/chain-token.key
   bool insecure_allow_remote = false;
+
+  // Of both gRPC listeners, PEM. Certificate and key: TLS; the CA as well:
+  // clients must show a certificate that it has signed.
+  std::string tls_certificate_file;
+  std::string tls_key_file;
+  std::string tls_client_ca_file;
+  std::string token_file;  // of principals; see auth.h
+  // Between looks at the files above, 0.05..60.
+  double credentials_seconds = 10;
 
   double poll_seconds = 2;       // of the repository, 0.05..3600
   int threads = 0;               // for drawing, 0: one a core, ..1024
@@ -29,6 +41,8 @@ struct Config {
   // Limits; over one of them a call ends with RESOURCE_EXHAUSTED.
   int calls_max = 1024;          // drawing at one time, 1..100000
   int calls_per_peer_max = 512;  // 1..calls_max
+  // Of one principal, 0: no limit.
+  double draws_per_second_per_principal = 0;
   int64_t buffer_bytes_max = int64_t{512} << 20;  // drawn, not yet sent
   int blocks_ahead = 2;        // drawn ahead of a client, 1..16
   int models_max = 64;         // 1..1024
@@ -46,5 +60,8 @@ struct Config {
 
 // INVALID_ARGUMENT names the flag, what it is and what is allowed.
 absl::Status Validate(const Config& config);
+
+// Every setting by its flag. Of secrets there are only the files' names.
+std::map<std::string, std::string> Settings(const Config& config);
 
 }  // namespace latticed

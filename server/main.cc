@@ -38,13 +38,26 @@ ABSL_FLAG(std::string, listen, Defaults().listen,
           "Address of the gRPC service; port 0 takes any free one.");
 ABSL_FLAG(std::string, http_listen, Defaults().http_listen,
           "Address of /metrics, /healthz, /readyz and the status page.");
+ABSL_FLAG(std::string, admin_listen, Defaults().admin_listen,
+          "Address of AdminService, reflection and channelz; empty: none.");
+ABSL_FLAG(std::string, tls_certificate_file, "",
+          "TLS for both gRPC listeners: the certificate and its chain, PEM. "
+          "Read again when it changes.");
+ABSL_FLAG(std::string, tls_key_file, "", "Its private key, PEM, mode 600.");
+ABSL_FLAG(std::string, tls_client_ca_file, "",
+          "Clients must show a certificate that this CA has signed, PEM.");
+ABSL_FLAG(std::string, token_file, "",
+          "Principals, one a line: name, role (observer, sampler or admin), "
+          "SHA-256 of the token. Read again when it changes.");
+ABSL_FLAG(double, credentials_seconds, Defaults().credentials_seconds,
+          "Time between looks at certificates and tokens.");
 ABSL_FLAG(std::string, state_directory, "",
           "The server's own state, such as the chain-token key.");
 ABSL_FLAG(std::string, chain_token_key_file, "",
           "Key that replicas share, so that any continues a chain; by "
           "default one is created in --state_directory.");
 ABSL_FLAG(bool, insecure_allow_remote, false,
-          "Listen on addresses that other machines reach, without TLS or "
+          "Listen on addresses that other machines reach, also without TLS or "
           "authentication.");
 ABSL_FLAG(double, poll_seconds, Defaults().poll_seconds,
           "Time between looks at the repository.");
@@ -58,7 +71,11 @@ ABSL_FLAG(std::string, device, Defaults().device,
           "cpu, cuda or cuda:n; cuda needs --kernel=plain.");
 ABSL_FLAG(int, calls_max, Defaults().calls_max, "Calls that draw at one time.");
 ABSL_FLAG(int, calls_per_peer_max, Defaults().calls_per_peer_max,
-          "Of them, calls of one client address.");
+          "Of them, calls of one token, certificate or address.");
+ABSL_FLAG(double, draws_per_second_per_principal,
+          Defaults().draws_per_second_per_principal,
+          "Configurations that one token, certificate or address may draw; 0: "
+          "no limit.");
 ABSL_FLAG(int64_t, buffer_bytes_max, Defaults().buffer_bytes_max,
           "Memory for configurations drawn and not yet sent.");
 ABSL_FLAG(int, blocks_ahead, Defaults().blocks_ahead,
@@ -88,6 +105,12 @@ Config ConfigFromFlags() {
   config.repository = absl::GetFlag(FLAGS_repository);
   config.listen = absl::GetFlag(FLAGS_listen);
   config.http_listen = absl::GetFlag(FLAGS_http_listen);
+  config.admin_listen = absl::GetFlag(FLAGS_admin_listen);
+  config.tls_certificate_file = absl::GetFlag(FLAGS_tls_certificate_file);
+  config.tls_key_file = absl::GetFlag(FLAGS_tls_key_file);
+  config.tls_client_ca_file = absl::GetFlag(FLAGS_tls_client_ca_file);
+  config.token_file = absl::GetFlag(FLAGS_token_file);
+  config.credentials_seconds = absl::GetFlag(FLAGS_credentials_seconds);
   config.state_directory = absl::GetFlag(FLAGS_state_directory);
   config.chain_token_key_file = absl::GetFlag(FLAGS_chain_token_key_file);
   config.insecure_allow_remote = absl::GetFlag(FLAGS_insecure_allow_remote);
@@ -98,6 +121,8 @@ Config ConfigFromFlags() {
   config.device = absl::GetFlag(FLAGS_device);
   config.calls_max = absl::GetFlag(FLAGS_calls_max);
   config.calls_per_peer_max = absl::GetFlag(FLAGS_calls_per_peer_max);
+  config.draws_per_second_per_principal =
+      absl::GetFlag(FLAGS_draws_per_second_per_principal);
   config.buffer_bytes_max = absl::GetFlag(FLAGS_buffer_bytes_max);
   config.blocks_ahead = absl::GetFlag(FLAGS_blocks_ahead);
   config.models_max = absl::GetFlag(FLAGS_models_max);
@@ -172,7 +197,9 @@ int Serve(const Config& config) {
   const absl::Status handled = HandleSignals();
   if (!handled.ok()) return Fail(handled);
   SetComputeThreads(config.threads);
-  auto server = Server::Start(config, RealSamplers(config), MakeCouplings);
+  // DrainServer is the signal by other means.
+  auto server = Server::Start(config, RealSamplers(config), MakeCouplings,
+                              [] { kill(getpid(), SIGTERM); });
   if (!server.ok()) return Fail(server.status());
   const auto port = [](const std::string& listen, int number) {
     const auto address = ParseAddress(listen);
@@ -181,6 +208,10 @@ int Serve(const Config& config) {
   phase = Phase::kServing;
   std::cout << "latticed ready grpc="
             << port(config.listen, (*server)->grpc_port())
+            << (config.admin_listen.empty()
+                    ? ""
+                    : " admin=" +
+                          port(config.admin_listen, (*server)->admin_port()))
             << " http=" << port(config.http_listen, (*server)->http_port())
             << " models=" << (*server)->models() << std::endl;
 

@@ -71,6 +71,20 @@ void Metrics::StreamEnded(absl::string_view reason) {
   terminations_.at(std::string(reason))->Increment();
 }
 
+void Metrics::AuthFailed(absl::string_view reason) {
+  auth_reasons_.at(std::string(reason))->Increment();
+}
+
+void Metrics::CredentialReload(absl::string_view file, bool ok) {
+  credential_reloads_
+      ->Add({{"file", std::string(file)}, {"result", ok ? "ok" : "refused"}})
+      .Increment();
+}
+
+void Metrics::CertificateExpires(double unix_seconds) {
+  certificate_expiry_->Add({}).Set(unix_seconds);
+}
+
 void Metrics::AddModel(const std::string& model) {
   MutexLock lock(mutex_);
   if (models_.count(model) > 0) return;

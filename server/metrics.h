@@ -61,6 +61,11 @@ class Metrics {
   void Sent(const RpcName& rpc, int64_t bytes, double wait_seconds);
   void Rejected(absl::string_view reason);
   void StreamEnded(absl::string_view reason);
+  // missing, malformed, unknown, expired, role, rate_limited
+  void AuthFailed(absl::string_view reason);
+  // A file that changed, "certificate" or "tokens", was taken or refused.
+  void CredentialReload(absl::string_view file, bool ok);
+  void CertificateExpires(double unix_seconds);
 
   // Models and versions.
   void AddModel(const std::string& model);
@@ -170,6 +175,9 @@ class Metrics {
   Family<Counter>* rpc_sent_messages_;
   Family<Counter>* rpc_rejected_;
   Family<Counter>* streams_terminated_;
+  Family<Counter>* auth_failures_;
+  Family<Counter>* credential_reloads_;
+  Family<Gauge>* certificate_expiry_;
   Family<Histogram>* write_wait_;
   Family<Gauge>* queue_;
   Family<Gauge>* queue_capacity_;
@@ -201,6 +209,7 @@ class Metrics {
   std::map<RpcName, RpcSeries> rpcs_;
   std::map<std::string, Counter*> rejections_;
   std::map<std::string, Counter*> terminations_;
+  std::map<std::string, Counter*> auth_reasons_;
 
   mutable Mutex mutex_;
   std::map<std::string, ModelSeries> models_ ABSL_GUARDED_BY(mutex_);

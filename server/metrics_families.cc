@@ -55,6 +55,14 @@ void Metrics::CreateFamilies() {
   rpc_rejected_ = counter("rpc_rejected_total", "Calls turned away.");
   streams_terminated_ =
       counter("streams_terminated_total", "Streams that ended, by reason.");
+  auth_failures_ =
+      counter("auth_failures_total", "Calls refused for their credentials.");
+  credential_reloads_ =
+      counter("credential_reloads_total",
+              "Certificates and token files that changed, by result.");
+  certificate_expiry_ = gauge("tls_certificate_expiry_timestamp_seconds",
+                              "When the certificate served ceases to be "
+                              "valid; none without TLS.");
   write_wait_ = histogram("stream_write_wait_seconds",
                           "From the start of a write to its end: the "
                           "client's pace.");
@@ -130,15 +138,32 @@ Metrics::Metrics() {
                              {"ModelService", "ListModels"},
                              {"ModelService", "GetModel"},
                              {"ModelService", "ListModelVersions"},
-                             {"ModelService", "GetModelVersion"}}) {
+                             {"ModelService", "GetModelVersion"},
+                             {"AdminService", "RefreshModel"},
+                             {"AdminService", "PromoteModelVersion"},
+                             {"AdminService", "RollbackModel"},
+                             {"AdminService", "QuarantineModelVersion"},
+                             {"AdminService", "UnquarantineModelVersion"},
+                             {"AdminService", "DrainServer"},
+                             {"AdminService", "GetServerInfo"}}) {
     CreateRpcSeries(rpc, /*streaming=*/false);
   }
-  for (const char* reason : {"queue_full", "draining", "no_live_version"}) {
+  for (const char* reason :
+       {"queue_full", "draining", "no_live_version", "quota", "auth"}) {
     rejections_[reason] = &rpc_rejected_->Add({{"reason", reason}});
   }
   for (const char* reason :
        {"complete", "client_cancel", "stalled", "drain", "error"}) {
     terminations_[reason] = &streams_terminated_->Add({{"reason", reason}});
+  }
+  for (const char* reason :
+       {"missing", "malformed", "unknown", "expired", "role", "rate_limited"}) {
+    auth_reasons_[reason] = &auth_failures_->Add({{"reason", reason}});
+  }
+  for (const char* file : {"certificate", "tokens"}) {
+    for (const char* result : {"ok", "refused"}) {
+      credential_reloads_->Add({{"file", file}, {"result", result}});
+    }
   }
   write_wait_all_ = &write_wait_->Add({}, RpcBuckets());
   repository_success_ =

@@ -21,6 +21,12 @@ grpc::Status BadPageToken() {
                       "first page");
 }
 
+grpc::Status Authorize(const ContextRef& context,
+                       const grpc::CallbackServerContext& grpc_context) {
+  std::string principal;
+  return context->authorizer->Check(grpc_context, Role::kObserver, &principal);
+}
+
 // Ends a call that answers at once.
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* grpc_context,
                                  RpcRecord record, const grpc::Status& status) {
@@ -62,6 +68,8 @@ grpc::ServerUnaryReactor* ModelServiceImpl::ListModels(
     grpc::CallbackServerContext* grpc_context,
     const v1::ListModelsRequest* request, v1::ListModelsResponse* response) {
   RpcRecord record(context_->metrics, {"ModelService", "ListModels"});
+  const grpc::Status allowed = Authorize(context_, *grpc_context);
+  if (!allowed.ok()) return Answer(grpc_context, record, allowed);
   const size_t size = PageSize(request->page_size());
   // The token is the last name of the page before.
   for (const std::string& model : context_->store->Models()) {
@@ -82,7 +90,8 @@ grpc::ServerUnaryReactor* ModelServiceImpl::GetModel(
     grpc::CallbackServerContext* grpc_context,
     const v1::GetModelRequest* request, v1::GetModelResponse* response) {
   RpcRecord record(context_->metrics, {"ModelService", "GetModel"});
-  const grpc::Status status = CheckModel(request->model());
+  grpc::Status status = Authorize(context_, *grpc_context);
+  if (status.ok()) status = CheckModel(request->model());
   if (status.ok()) *response->mutable_model() = Describe(request->model());
   return Answer(grpc_context, record, status);
 }
@@ -94,7 +103,8 @@ grpc::ServerUnaryReactor* ModelServiceImpl::ListModelVersions(
   RpcRecord rpc(context_->metrics, {"ModelService", "ListModelVersions"});
   const size_t size = PageSize(request->page_size());
   int64_t before = INT64_MAX;
-  grpc::Status status = CheckModel(request->model());
+  grpc::Status status = Authorize(context_, *grpc_context);
+  if (status.ok()) status = CheckModel(request->model());
   if (status.ok() && !request->page_token().empty() &&
       !absl::SimpleAtoi(request->page_token(), &before)) {
     status = BadPageToken();
@@ -118,6 +128,8 @@ grpc::ServerUnaryReactor* ModelServiceImpl::GetModelVersion(
     const v1::GetModelVersionRequest* request,
     v1::GetModelVersionResponse* response) {
   RpcRecord rpc(context_->metrics, {"ModelService", "GetModelVersion"});
+  grpc::Status status = Authorize(context_, *grpc_context);
+  if (!status.ok()) return Answer(grpc_context, rpc, status);
   const v1::ModelSelector& selector = request->model();
   const FlowStore& store = *context_->store;
   // Known versions are described, loaded or not.
@@ -127,7 +139,6 @@ grpc::ServerUnaryReactor* ModelServiceImpl::GetModelVersion(
   } else if (selector.selection_case() == v1::ModelSelector::kDigest) {
     record = store.RecordByDigest(selector.model(), selector.digest());
   }
-  grpc::Status status;
   if (!record) {
     VersionRef version;
     status = SelectVersion(store, selector, &version);
@@ -141,10 +152,12 @@ grpc::ServerWriteReactor<v1::WatchModelVersionsResponse>*
 ModelServiceImpl::WatchModelVersions(
     grpc::CallbackServerContext* grpc_context,
     const v1::WatchModelVersionsRequest* request) {
+  grpc::Status status = Authorize(context_, *grpc_context);
+  if (status.ok() && !request->model().empty()) {
+    status = CheckModel(request->model());
+  }
   return WatchCall::Launch(context_, grpc_context, request->model(),
-                           request->model().empty()
-                               ? grpc::Status::OK
-                               : CheckModel(request->model()));
+                           std::move(status));
 }
 
 }  // namespace latticed

@@ -19,7 +19,8 @@ class SampleCall final : public grpc::ServerUnaryReactor,
   SampleCall(ContextRef context, grpc::CallbackServerContext* grpc_context,
              v1::SampleResponse* response)
       : context_(std::move(context)),
-        peer_(PeerOf(grpc_context->peer())),
+        authorized_(
+            context_->authorizer->Check(*grpc_context, Role::kSampler, &peer_)),
         response_(response),
         record_(context_->metrics, {"SamplerService", "Sample"}) {}
 
@@ -33,6 +34,8 @@ class SampleCall final : public grpc::ServerUnaryReactor,
       status = raw->context_->calls->Add(call);
       if (!status.ok()) {
         raw->context_->metrics->Rejected("draining");
+      } else if (!raw->authorized_.ok()) {
+        status = raw->authorized_;
       } else {
         status = raw->Begin(request);
         if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
@@ -150,7 +153,8 @@ class SampleCall final : public grpc::ServerUnaryReactor,
   }
 
   const ContextRef context_;
-  const std::string peer_;
+  std::string peer_;  // the principal; constant
+  const grpc::Status authorized_;
   v1::SampleResponse* const response_;
   RpcRecord record_;
 

@@ -96,7 +96,8 @@ Scheduler::Scheduler(SchedulerLimits limits, std::shared_ptr<Executor> executor,
                      std::shared_ptr<Metrics> metrics)
     : limits_(limits),
       executor_(std::move(executor)),
-      metrics_(std::move(metrics)) {}
+      metrics_(std::move(metrics)),
+      quota_(limits.draws_per_second_per_peer) {}
 
 grpc::Status Scheduler::Submit(DrawRequest request,
                                std::unique_ptr<DrawJob>* job) {
@@ -121,18 +122,24 @@ grpc::Status Scheduler::Submit(DrawRequest request,
 
   MutexLock lock(mutex_);
   std::string full;
+  const auto calls = calls_of_peer_.find(peer);
+  if (!peer.empty() && calls_ < limits_.calls_max &&
+      calls != calls_of_peer_.end() &&
+      calls->second >= limits_.calls_per_peer_max) {
+    metrics_->Rejected("quota");
+    return Error(grpc::StatusCode::RESOURCE_EXHAUSTED, "QUOTA",
+                 absl::StrCat(peer, " has ", calls->second,
+                              " calls drawing, the most one may have "
+                              "(--calls_per_peer_max); wait for one to end"))
+        .With("calls", static_cast<uint64_t>(calls->second))
+        .RetryAfter(std::chrono::seconds(1));
+  }
   if (peer.empty()) {
     // The server's own draws.
   } else if (calls_ >= limits_.calls_max) {
     full = absl::StrCat(calls_,
                         " calls are drawing, the most this server "
                         "takes (--calls_max)");
-  } else if (const auto it = calls_of_peer_.find(peer);
-             it != calls_of_peer_.end() &&
-             it->second >= limits_.calls_per_peer_max) {
-    full = absl::StrCat("this client has ", it->second,
-                        " calls drawing, the "
-                        "most one may have (--calls_per_peer_max)");
   } else if (committed_bytes_ + state->reserved > limits_.buffer_bytes_max) {
     full = absl::StrCat(committed_bytes_, " of ", limits_.buffer_bytes_max,
                         " bytes for drawn configurations are taken "
@@ -151,6 +158,14 @@ grpc::Status Scheduler::Submit(DrawRequest request,
     return Error(grpc::StatusCode::UNAVAILABLE, "DRAINING",
                  "the server is stopping; try another one");
   }
+  if (!peer.empty()) {
+    const grpc::Status quota =
+        quota_.Take(peer, 0, std::chrono::steady_clock::now());
+    if (!quota.ok()) {
+      metrics_->Rejected("quota");
+      return quota;
+    }
+  }
   ++calls_;
   ++calls_of_peer_[peer];
   CommitLocked(*state);
@@ -165,6 +180,14 @@ void Scheduler::CommitLocked(DrawJob::State& job) {
       job.closed ? job.bytes : std::max(job.reserved, job.bytes);
   committed_bytes_ += now - job.committed;
   job.committed = now;
+}
+
+bool Scheduler::ChargeLocked(DrawJob::State& job, int64_t draws) {
+  if (job.request.peer.empty()) return true;
+  job.failure =
+      quota_.Take(job.request.peer, draws, std::chrono::steady_clock::now());
+  if (!job.failure.ok()) metrics_->Rejected("quota");
+  return job.failure.ok();
 }
 
 bool Scheduler::FollowLocked(DrawJob::State& job) {
@@ -208,6 +231,10 @@ void Scheduler::OpenBlockLocked(const JobRef& job) {
   const int64_t extra =
       std::max(job->reserved, job->bytes + bytes) - job->committed;
   if (job->blocks > 0 && committed_bytes_ + extra > limits_.buffer_bytes_max) {
+    return;
+  }
+  if (!ChargeLocked(*job, block->count)) {
+    PostLocked(job);
     return;
   }
   block->memory = std::make_shared<BlockMemory>(

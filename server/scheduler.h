@@ -32,6 +32,7 @@
 #include "server/executor.h"
 #include "server/metrics.h"
 #include "server/mutex.h"
+#include "server/quota.h"
 #include "server/served_version.h"
 
 namespace latticed {
@@ -39,6 +40,7 @@ namespace latticed {
 struct SchedulerLimits {
   int calls_max = 1024;
   int calls_per_peer_max = 512;
+  double draws_per_second_per_peer = 0;  // 0: no limit
   int64_t buffer_bytes_max = int64_t{512} << 20;
   int blocks_ahead = 2;
   // Sites a call draws before it is the next one's turn.
@@ -52,7 +54,8 @@ struct DrawRequest {
   uint64_t count = 0;        // >= 1
   int64_t block_draws = 0;   // of every block but the last, >= 1
   bool phi = true;           // keep phi; log q and S always are
-  std::string peer;          // "": the server itself, exempt from limits
+  // The principal. "": the server itself, exempt from limits.
+  std::string peer;
   // Runs on a reply thread when a block is full or the draws failed, never
   // twice at a time.
   std::function<void()> on_block;
@@ -110,7 +113,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   Scheduler(SchedulerLimits limits, std::shared_ptr<Executor> executor,
             std::shared_ptr<Metrics> metrics);
 
-  // RESOURCE_EXHAUSTED QUEUE_FULL with RetryInfo beyond a limit.
+  // RESOURCE_EXHAUSTED with RetryInfo beyond a limit: QUOTA for the peer's own,
+  // QUEUE_FULL for the server's.
   grpc::Status Submit(DrawRequest request, std::unique_ptr<DrawJob>* job);
 
   // For the worker. Waits for work for at most a second: then the tile is
@@ -131,6 +135,9 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Opens the job's next block if it may have one, and queues the job.
   void OpenBlockLocked(const JobRef& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Charges the peer for a block, or ends the job with QUOTA.
+  bool ChargeLocked(DrawJob::State& job, int64_t draws)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool FollowLocked(DrawJob::State& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DequeueLocked(const JobRef& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CloseLocked(const JobRef& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -147,6 +154,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, int> calls_of_peer_ ABSL_GUARDED_BY(mutex_);
+  DrawQuota quota_ ABSL_GUARDED_BY(mutex_);
   int64_t committed_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // Jobs with draws to claim: those that have not had a turn, and the rest.
   std::deque<JobRef> arrivals_ ABSL_GUARDED_BY(mutex_);

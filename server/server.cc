@@ -4,12 +4,16 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/http/address.h"
+#include "grpcpp/ext/channelz_service_plugin.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/impl/server_builder_plugin.h"
 #include "latticed/build_id.h"
 #include "server/codec.h"
 #include "server/log.h"
@@ -28,10 +32,63 @@ milliseconds Milliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(1000 * seconds));
 }
 
+// Services of gRPC's own on one listener. gRPC adds what is linked in to every
+// server of a process; this takes out what does not belong.
+struct OwnServices final : public grpc::ServerBuilderOption {
+  OwnServices(bool with_reflection, bool with_channelz)
+      : reflection(with_reflection), channelz(with_channelz) {}
+
+  const bool reflection;
+  const bool channelz;
+
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>*
+                         plugins) override {
+    std::erase_if(*plugins, [this](const auto& plugin) {
+      const std::string name = plugin->name();
+      return (!reflection && absl::StrContains(name, "reflection")) ||
+             (!channelz && absl::StrContains(name, "channelz"));
+    });
+  }
+};
+
+// What both gRPC listeners have in common.
+void ConfigureListener(const OwnServices& services,
+                       grpc::ServerBuilder* builder_of) {
+  grpc::ServerBuilder& builder = *builder_of;
+  builder.SetOption(std::make_unique<OwnServices>(services));
+  // Two servers on one port would share its connections unnoticed.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8 << 10);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
+  builder.AddChannelArgument(
+      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
+  // Connections move on, so that new replicas and certificates are found. What
+  // is still open after the grace resumes elsewhere.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, 600000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 1800000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 600000);
+  builder.SetMaxReceiveMessageSize(kRequestBytesMax);
+}
+
+absl::Status PortTaken(const char* flag, const std::string& address) {
+  return absl::UnavailableError(absl::StrCat(
+      "--", flag, ": cannot listen on ", address,
+      ": another program has the port (perhaps a server that is still "
+      "running), or the address is not this machine's; choose another one, "
+      "or port 0 for any free port"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
-    const Config& config, SamplerFactory make_sampler, CouplingsOf couplings) {
+    const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
+    std::function<void()> on_drain_asked) {
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::channelz::experimental::InitChannelzService();
   const auto models = ListModels(config.repository);
   if (!models.ok()) {
     return absl::Status(
@@ -53,10 +110,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   context->executor = server->executor_;
   server->graveyard_ = std::make_shared<Graveyard>();
   context->scheduler = std::make_shared<Scheduler>(
-      SchedulerLimits{.calls_max = config.calls_max,
-                      .calls_per_peer_max = config.calls_per_peer_max,
-                      .buffer_bytes_max = config.buffer_bytes_max,
-                      .blocks_ahead = config.blocks_ahead},
+      SchedulerLimits{
+          .calls_max = config.calls_max,
+          .calls_per_peer_max = config.calls_per_peer_max,
+          .draws_per_second_per_peer = config.draws_per_second_per_principal,
+          .buffer_bytes_max = config.buffer_bytes_max,
+          .blocks_ahead = config.blocks_ahead},
       server->executor_, context->metrics);
   server->context_ = context;
   auto lifecycle = Lifecycle::Create(
@@ -74,11 +133,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
         }
       });
 
-  absl::Status status = server->Listen();
-  if (status.ok()) status = server->ListenHttp();
-  if (!status.ok()) return status;
-  server->worker_ = std::make_unique<Worker>(
-      context->scheduler, server->graveyard_, context->metrics);
   if (config.gate_draws > 0) {
     server->gatekeeper_ = std::make_shared<Gatekeeper>(
         config, context->scheduler, context->store, server->lifecycle_);
@@ -87,6 +141,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       config, std::move(make_sampler), context->store, context->scheduler,
       server->graveyard_, context->metrics, server->lifecycle_,
       server->gatekeeper_);
+
+  absl::Status status = server->LoadCredentials();
+  if (!status.ok()) return status;
+  context->authorizer = server->authorizer_;
+  status = server->Listen();
+  if (status.ok() && !config.admin_listen.empty()) {
+    status = server->ListenAdmin(std::move(on_drain_asked));
+  }
+  if (status.ok()) status = server->ListenHttp();
+  if (!status.ok()) return status;
+  server->worker_ = std::make_unique<Worker>(
+      context->scheduler, server->graveyard_, context->metrics);
   for (const char* name : {"", "liveness"}) server->SetServing(name, true);
   server->SetServing("readiness", false);
   status = server->watcher_->Poll();
@@ -97,7 +163,27 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   server->watcher_->Start();
   server->housekeeper_ =
       std::thread([raw = server.get()] { raw->Housekeep(); });
+  server->refresher_ =
+      std::thread([raw = server.get()] { raw->RefreshCredentials(); });
   return server;
+}
+
+absl::Status Server::LoadCredentials() {
+  const Config& config = context_->config;
+  if (!config.tls_certificate_file.empty()) {
+    auto certificates =
+        TlsCertificates::Load({.certificate = config.tls_certificate_file,
+                               .key = config.tls_key_file,
+                               .client_ca = config.tls_client_ca_file},
+                              context_->metrics);
+    if (!certificates.ok()) return certificates.status();
+    certificates_ = *std::move(certificates);
+  }
+  auto authorizer = Authorizer::Create(
+      config.token_file, !config.tls_client_ca_file.empty(), context_->metrics);
+  if (!authorizer.ok()) return authorizer.status();
+  authorizer_ = *std::move(authorizer);
+  return absl::OkStatus();
 }
 
 absl::Status Server::Listen() {
@@ -106,21 +192,17 @@ absl::Status Server::Listen() {
   model_service_ = std::make_unique<ModelServiceImpl>(context_);
   measure_service_ = std::make_unique<MeasureServiceImpl>(context_);
   grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const auto address = ParseAddress(context_->config.listen);
   if (!address.ok()) return address.status();
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address->Name(), grpc::InsecureServerCredentials(),
+  ConfigureListener(
+      OwnServices(
+          /*with_reflection=*/IsLoopback(*address) && !authorizer_->required(),
+          /*with_channelz=*/false),
+      &builder);
+  builder.AddListeningPort(address->Name(),
+                           MakeServerCredentials(certificates_, authorizer_),
                            &grpc_port_);
-  // Two servers on one port would share its connections unnoticed.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1000);
-  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 8 << 10);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
-  builder.AddChannelArgument(
-      GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
   builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
   builder.RegisterService(sampler_service_.get());
   builder.RegisterService(chain_service_.get());
@@ -128,11 +210,36 @@ absl::Status Server::Listen() {
   builder.RegisterService(measure_service_.get());
   grpc_ = builder.BuildAndStart();
   if (grpc_ == nullptr || grpc_port_ == 0) {
-    return absl::UnavailableError(absl::StrCat(
-        "--listen: cannot listen on ", address->Name(),
-        ": another program has the port (perhaps a server that is still "
-        "running), or the address is not this machine's; choose another one, "
-        "or port 0 for any free port"));
+    return PortTaken("listen", address->Name());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::ListenAdmin(std::function<void()> on_drain_asked) {
+  admin_service_ = std::make_unique<AdminServiceImpl>(
+      context_, lifecycle_,
+      AdminActions{
+          .drain = std::move(on_drain_asked),
+          .post = [this](auto task) { return watcher_->Post(std::move(task)); },
+          .poll = [this] { return watcher_->Poll(); },
+          .load =
+              [this](const std::string& model, const std::string& digest) {
+                return watcher_->Load(model, digest);
+              }});
+  // Health is a matter of the service that clients use.
+  grpc::EnableDefaultHealthCheckService(false);
+  const auto address = ParseAddress(context_->config.admin_listen);
+  if (!address.ok()) return address.status();
+  grpc::ServerBuilder builder;
+  ConfigureListener(
+      OwnServices(/*with_reflection=*/true, /*with_channelz=*/true), &builder);
+  builder.AddListeningPort(address->Name(),
+                           MakeServerCredentials(certificates_, authorizer_),
+                           &admin_port_);
+  builder.RegisterService(admin_service_.get());
+  admin_grpc_ = builder.BuildAndStart();
+  if (admin_grpc_ == nullptr || admin_port_ == 0) {
+    return PortTaken("admin_listen", address->Name());
   }
   return absl::OkStatus();
 }
@@ -219,6 +326,23 @@ void Server::Housekeep() {
   }
 }
 
+void Server::RefreshCredentials() {
+  const milliseconds period =
+      Milliseconds(context_->config.credentials_seconds);
+  while (true) {
+    const auto due = std::chrono::steady_clock::now() + period;
+    MutexLock lock(mutex_);
+    while (!stopped_ && std::chrono::steady_clock::now() < due) {
+      wake_.WaitFor(mutex_, period);
+    }
+    if (stopped_) return;
+    mutex_.Unlock();
+    if (certificates_ != nullptr) certificates_->Refresh();
+    authorizer_->Refresh();
+    mutex_.Lock();
+  }
+}
+
 void Server::Drain() {
   if (draining_.exchange(true)) return;
   const Config& config = context_->config;
@@ -232,6 +356,9 @@ void Server::Drain() {
   }
   // Never without a deadline: a health Watch would keep it waiting for ever.
   grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
+  if (admin_grpc_ != nullptr) {
+    admin_grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
+  }
   StopHousekeeping();
 }
 
@@ -245,14 +372,19 @@ void Server::StopHousekeeping() {
 }
 
 Server::~Server() {
-  if (grpc_ != nullptr && !draining_.exchange(true)) {
+  const auto soon = std::chrono::system_clock::now() + milliseconds(500);
+  if (!draining_.exchange(true)) {
+    if (admin_grpc_ != nullptr) admin_grpc_->Shutdown(soon);
     context_->calls->Drain();
-    grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
+    if (grpc_ != nullptr) grpc_->Shutdown(soon);
   }
   StopHousekeeping();
+  // Not in Drain: a mount that hangs would hang it.
+  if (refresher_.joinable()) refresher_.join();
   http_ = nullptr;
   watcher_ = nullptr;
   gatekeeper_ = nullptr;
+  admin_grpc_ = nullptr;
   grpc_ = nullptr;
   context_->scheduler->Stop();
   worker_ = nullptr;

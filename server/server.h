@@ -8,12 +8,15 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <thread>
 
 #include "absl/status/statusor.h"
 #include "core/http/http_server.h"
 #include "grpcpp/server.h"
+#include "server/admin_service.h"
+#include "server/auth.h"
 #include "server/call.h"
 #include "server/chain_service.h"
 #include "server/config.h"
@@ -22,6 +25,7 @@
 #include "server/measure_service.h"
 #include "server/model_service.h"
 #include "server/sampler_service.h"
+#include "server/tls.h"
 #include "server/watcher.h"
 #include "server/worker.h"
 
@@ -32,12 +36,16 @@ class Server {
   // Checks the repository, opens both ports, loads every model once, and
   // returns a server that answers. `config` has been validated. NOT_FOUND,
   // FAILED_PRECONDITION or PERMISSION_DENIED for the repository, UNAVAILABLE
-  // for a port that is taken.
+  // for a port that is taken; FAILED_PRECONDITION for certificates and tokens.
+  // `on_drain_asked`: by an admin, once; whoever owns the server then drains
+  // it.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
-      const Config& config, SamplerFactory make_sampler, CouplingsOf couplings);
+      const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
+      std::function<void()> on_drain_asked = nullptr);
   ~Server();  // drains without waiting for calls
 
   int grpc_port() const { return grpc_port_; }
+  int admin_port() const { return admin_port_; }  // 0: there is none
   int http_port() const { return http_->port(); }
   // Models with a live version.
   int models() const;
@@ -51,12 +59,15 @@ class Server {
  private:
   Server() = default;
 
+  absl::Status LoadCredentials();
   absl::Status Listen();
+  absl::Status ListenAdmin(std::function<void()> on_drain_asked);
   absl::Status ListenHttp();
   void SetServing(const std::string& name, bool serving);
   void SetModelServing(const std::string& model, bool serving);
   HttpReply StatusPage() const;
   void Housekeep();
+  void RefreshCredentials();
   void StopHousekeeping();
 
   ContextRef context_;
@@ -70,15 +81,23 @@ class Server {
   std::unique_ptr<ChainServiceImpl> chain_service_;
   std::unique_ptr<ModelServiceImpl> model_service_;
   std::unique_ptr<MeasureServiceImpl> measure_service_;
+  std::unique_ptr<AdminServiceImpl> admin_service_;
+  std::shared_ptr<TlsCertificates> certificates_;  // null: plaintext
+  std::shared_ptr<Authorizer> authorizer_;
   std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<grpc::Server> admin_grpc_;
   std::unique_ptr<HttpServer> http_;
   int grpc_port_ = 0;
+  int admin_port_ = 0;
   std::atomic<bool> draining_{false};
 
   Mutex mutex_;
   CondVar wake_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread housekeeper_;  // looks for stalled calls
+  // Looks at certificates and tokens. A thread of its own: files may be on a
+  // mount that hangs.
+  std::thread refresher_;
 };
 
 }  // namespace latticed

@@ -172,15 +172,11 @@ absl::Status Watcher::PollModel(const std::string& model) {
     if (Stopping()) break;
     const VersionRef live = store_->Live(model);
     if (live != nullptr && version <= live->version) {
-      if (!store_->Record(model, version)) {
-        store_->Put({.model = model, .version = version});
-      }
+      List(model, version);
       continue;
     }
     if (settled || (gatekeeper_ != nullptr && gatekeeper_->Busy(model))) {
-      if (!store_->Record(model, version)) {
-        store_->Put({.model = model, .version = version});
-      }
+      List(model, version);
       continue;
     }
     const auto digest = ReadDigest(config_.repository, model, version);
@@ -194,6 +190,13 @@ absl::Status Watcher::PollModel(const std::string& model) {
     settled = TryVersion(model, version, *digest);
   }
   return absl::OkStatus();
+}
+
+void Watcher::List(const std::string& model, int64_t version) {
+  if (store_->Record(model, version)) return;
+  VersionRecord record{.model = model, .version = version};
+  record.digest = ReadDigest(config_.repository, model, version).value_or("");
+  store_->Put(std::move(record));
 }
 
 bool Watcher::Settled(const std::string& model, int64_t version,

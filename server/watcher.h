@@ -70,6 +70,8 @@ class Watcher {
   // all if nothing is.
   std::vector<int64_t> InOrder(const std::string& model,
                                std::vector<int64_t> versions) const;
+  // Makes a version known that is not looked at.
+  void List(const std::string& model, int64_t version);
   // Whether there is nothing to do for a version, which then has a record that
   // says why.
   bool Settled(const std::string& model, int64_t version,

@@ -67,6 +67,9 @@ std::string HintFor(const absl::Status& status, Client* client) {
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kDeadlineExceeded:
       return "the server is busy: again in a while, or fewer draws at once";
+    case absl::StatusCode::kUnauthenticated:
+      return "--auth_token_file FILE, or --tls_certificate_file and "
+             "--tls_key_file, with what the server's operator gave you";
     case absl::StatusCode::kUnimplemented:
       return "a server of this version: `latticectl` and `latticed` differ";
     default:

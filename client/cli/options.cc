@@ -102,6 +102,21 @@ void AddCommonFlags(FlagSet* flags, CommandOptions* o) {
              "how long to go on trying when the server goes away\n"
              "during a call (default 60)",
              &o->retry_for);
+  flags->Add("tls_ca_file", "FILE",
+             "TLS: authorities that sign the server's certificate",
+             &o->tls_ca_file);
+  flags->Add("tls_certificate_file", "FILE",
+             "show this certificate; with --tls_key_file",
+             &o->tls_certificate_file);
+  flags->Add("tls_key_file", "FILE", "its private key, mode 600",
+             &o->tls_key_file);
+  flags->Add("tls_server_name", "NAME",
+             "in the server's certificate, if not the host",
+             &o->tls_server_name);
+  flags->Add("auth_token_file", "FILE",
+             "show the token in it, mode 600; not sent without TLS\n"
+             "to another machine",
+             &o->auth_token_file);
   flags->AddSwitch("help", "this text", &o->help);
 }
 

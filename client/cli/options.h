@@ -21,6 +21,11 @@ struct CommandOptions {
   bool json = false;
   bool help = false;
   double retry_for = 60;  // seconds
+  std::string tls_ca_file;
+  std::string tls_certificate_file;
+  std::string tls_key_file;
+  std::string tls_server_name;
+  std::string auth_token_file;  // of who calls; token_file below is a chain's
 
   // sample, chain and measure.
   std::string model;

@@ -69,6 +69,11 @@ absl::StatusOr<std::unique_ptr<Client>> ConnectFor(
   client.cancelled = &interrupt.stop;
   client.retry.outage = absl::Seconds(options.retry_for);
   client.retry.connect = std::min(client.retry.connect, client.retry.outage);
+  client.tls = {.ca_file = options.tls_ca_file,
+                .certificate_file = options.tls_certificate_file,
+                .key_file = options.tls_key_file,
+                .server_name = options.tls_server_name};
+  client.token_file = options.auth_token_file;
   client.user_agent = absl::StrCat("latticectl/", kVersion);
   if (progress != nullptr) {
     client.on_retry = [progress](const absl::Status& why, absl::Duration wait) {

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "gmock/gmock.h"
+#include "latticed/v1/admin.grpc.pb.h"
 #include "server/health.h"
 #include "tests/server/serving.h"
 #include "tests/support/status_matchers.h"
@@ -42,6 +43,7 @@ class LifecycleTest : public ::testing::Test {
   }
   void Restart() {
     server_ = nullptr;
+    admin_ = nullptr;
     Start();
   }
   v1::ModelVersion Version(int64_t version) {
@@ -52,6 +54,46 @@ class LifecycleTest : public ::testing::Test {
     v1::GetModelVersionResponse response;
     models_->GetModelVersion(&context, request, &response);
     return response.version();
+  }
+  v1::AdminService::Stub* Admin() {
+    if (admin_ == nullptr) {
+      admin_ = v1::AdminService::NewStub(Connect(server_->admin_port()));
+    }
+    return admin_.get();
+  }
+  grpc::Status Promote(const std::string& digest) {
+    grpc::ClientContext context;
+    v1::PromoteModelVersionRequest request;
+    request.set_model("toy");
+    request.set_digest(digest);
+    v1::PromoteModelVersionResponse response;
+    return Admin()->PromoteModelVersion(&context, request, &response);
+  }
+  grpc::Status Rollback(const std::string& request_id = "") {
+    grpc::ClientContext context;
+    v1::RollbackModelRequest request;
+    request.set_model("toy");
+    request.set_request_id(request_id);
+    v1::RollbackModelResponse response;
+    return Admin()->RollbackModel(&context, request, &response);
+  }
+  grpc::Status Quarantine(const std::string& digest,
+                          const std::string& reason) {
+    grpc::ClientContext context;
+    v1::QuarantineModelVersionRequest request;
+    request.set_model("toy");
+    request.set_digest(digest);
+    request.set_reason(reason);
+    v1::QuarantineModelVersionResponse response;
+    return Admin()->QuarantineModelVersion(&context, request, &response);
+  }
+  grpc::Status Unquarantine(const std::string& digest) {
+    grpc::ClientContext context;
+    v1::UnquarantineModelVersionRequest request;
+    request.set_model("toy");
+    request.set_digest(digest);
+    v1::UnquarantineModelVersionResponse response;
+    return Admin()->UnquarantineModelVersion(&context, request, &response);
   }
   bool Becomes(int64_t version, v1::VersionState state) {
     return Eventually([&] { return Version(version).state() == state; });
@@ -75,6 +117,7 @@ class LifecycleTest : public ::testing::Test {
   std::unique_ptr<Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::ModelService::Stub> models_;
+  std::unique_ptr<v1::AdminService::Stub> admin_;
 };
 
 TEST_F(LifecycleTest, WithNothingLiveAVersionServesAtOnceAndIsGatedMeanwhile) {
@@ -297,6 +340,86 @@ TEST_F(LifecycleTest, WatchOfAnUnknownModelAndTooManyWatches) {
   contexts.front()->TryCancel();
   EXPECT_TRUE(Eventually([&] { return watch(); }));
   for (const auto& context : contexts) context->TryCancel();
+}
+
+TEST_F(LifecycleTest, AnOperatorRollsBackAndTheRequestIdMakesItOnce) {
+  const std::string first = Publish(Toy(1.05f));
+  Start();
+  ASSERT_TRUE(Gated(1));
+  const std::string second = Publish(Toy(1.04f));
+  ASSERT_TRUE(Becomes(2, v1::VERSION_STATE_LIVE));
+  const std::string id = "6f2c1b9e-7c1d-4c58-9d0e-3c1a2b4d5e6f";
+  EXPECT_TRUE(Rollback(id).ok());
+  EXPECT_EQ(LiveVersion(), 1);
+  EXPECT_EQ(Version(2).state(), v1::VERSION_STATE_QUARANTINED);
+  // The reply was lost and the client asks again: nothing happens twice.
+  EXPECT_TRUE(Rollback(id).ok());
+  EXPECT_EQ(LiveVersion(), 1);
+  EXPECT_EQ(CodeAndReason(Rollback()),
+            "FAILED_PRECONDITION NO_PREVIOUS_VERSION");
+  EXPECT_EQ(CodeAndReason(Rollback("no uuid")),
+            "INVALID_ARGUMENT INVALID_FIELD");
+  // It stays away until somebody says otherwise, and then has to pass again.
+  EXPECT_EQ(CodeAndReason(Promote(second)),
+            "FAILED_PRECONDITION VERSION_QUARANTINED");
+  EXPECT_EQ(CodeAndReason(Unquarantine(first)),
+            "FAILED_PRECONDITION NOT_QUARANTINED");
+  EXPECT_TRUE(Unquarantine(second).ok());
+  EXPECT_TRUE(Becomes(2, v1::VERSION_STATE_LIVE));
+}
+
+TEST_F(LifecycleTest, AnOperatorPromotesWhatTheGateRejectedAndItHolds) {
+  Publish(Toy(1.05f));
+  Start();
+  ASSERT_TRUE(Gated(1));
+  const std::string worse = Publish(Toy(1.15f));
+  ASSERT_TRUE(Becomes(2, v1::VERSION_STATE_REJECTED));
+  EXPECT_TRUE(Promote(worse).ok());
+  EXPECT_EQ(LiveVersion(), 2);
+  Restart();
+  EXPECT_EQ(LiveVersion(), 2);
+  // An older one by its digest, which then holds against the newer one.
+  EXPECT_TRUE(Promote(Version(1).digest()).ok());
+  EXPECT_EQ(LiveVersion(), 1);
+  Restart();
+  EXPECT_EQ(LiveVersion(), 1);
+  EXPECT_TRUE(Becomes(2, v1::VERSION_STATE_RETIRED));
+  EXPECT_EQ(LiveVersion(), 1);
+  EXPECT_EQ(CodeAndReason(Promote(std::string(64, 'a'))),
+            "NOT_FOUND REPOSITORY");
+  EXPECT_EQ(CodeAndReason(Promote("abc")), "INVALID_ARGUMENT INVALID_FIELD");
+}
+
+TEST_F(LifecycleTest, AQuarantinedLiveVersionGivesWayToAnOlderOne) {
+  Publish(Toy(1.05f));
+  const std::string second = Publish(Toy(1.04f));
+  Start();
+  ASSERT_TRUE(Gated(2));
+  EXPECT_EQ(CodeAndReason(Quarantine(second, "")),
+            "INVALID_ARGUMENT INVALID_FIELD");
+  EXPECT_EQ(CodeAndReason(Quarantine(std::string(64, 'a'), "why not")),
+            "NOT_FOUND VERSION_NOT_FOUND");
+  EXPECT_TRUE(Quarantine(second, "looks odd").ok());
+  EXPECT_THAT(Version(2).reason(), HasSubstr("looks odd"));
+  // There is no previous one in memory: version 1 is loaded.
+  ASSERT_TRUE(Becomes(1, v1::VERSION_STATE_LIVE));
+  EXPECT_EQ(LiveVersion(), 1);
+}
+
+TEST_F(LifecycleTest, RefreshLooksAtOnce) {
+  config_.poll_seconds = 3600;
+  Publish(Toy(1.05f));
+  Start();
+  ASSERT_TRUE(Gated(1));
+  Publish(Toy(1.04f));
+  grpc::ClientContext context;
+  v1::RefreshModelRequest request;
+  request.set_model("toy");
+  v1::RefreshModelResponse response;
+  ASSERT_TRUE(Admin()->RefreshModel(&context, request, &response).ok());
+  ASSERT_EQ(response.versions_size(), 2);
+  EXPECT_EQ(response.versions(0).version(), 2);
+  EXPECT_TRUE(Becomes(2, v1::VERSION_STATE_LIVE));
 }
 
 // Log weights of variance s^2: ESS exp(-s^2).

@@ -85,7 +85,7 @@ TEST_F(Overload, OnePeerHasItsOwnLimit) {
   const Held second = Hold(uint64_t{1} << 30);
   const grpc::Status status =
       Stream(Connect(server_->grpc_port()), DrawsOf("toy", "s", 0, 1)).status;
-  EXPECT_EQ(CodeAndReason(status), "RESOURCE_EXHAUSTED QUEUE_FULL");
+  EXPECT_EQ(CodeAndReason(status), "RESOURCE_EXHAUSTED QUOTA");
   EXPECT_THAT(status.error_message(), HasSubstr("--calls_per_peer_max"));
   first.context->TryCancel();
   second.context->TryCancel();

@@ -19,5 +19,6 @@ int RunSample(const CommandOptions& options, const Interrupt& interrupt);
 int RunChain(const CommandOptions& options, const Interrupt& interrupt);
 int RunMeasure(const CommandOptions& options, const Interrupt& interrupt);
 int RunScore(const CommandOptions& options, const Interrupt& interrupt);
+int RunVerify(const CommandOptions& options, const Interrupt& interrupt);
 
 }  // namespace latticed

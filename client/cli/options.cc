@@ -21,6 +21,7 @@ constexpr char kProgramHelp[] =
   latticectl chain --model M --steps N        an independence Metropolis chain
   latticectl measure --model M --observable O observables and log Z with errors
   latticectl score --model M --input F.npz    log q and S of your configurations
+  latticectl verify F.npz                     draws what F holds again and compares
   latticectl COMMAND --help                   flags and examples of a command
 
 Exit codes
@@ -28,7 +29,8 @@ Exit codes
   1    usage or bad input: a flag, an unknown model, another action than expected
   2    the server is not available, busy or stopping, after retries
   3    the output cannot be written
-  4    the server failed, or sent something that contradicts itself
+  4    the server failed, or sent something that contradicts itself; verify: the
+       file differs from what the server draws
   130  interrupted; complete blocks are kept in a valid, shorter file
 )";
 
@@ -78,6 +80,18 @@ xi log_Z, and Gt_<t>, m_eff_<t> for t up to L/2. The measurement ends at
 whichever limit comes first. Shards draw from streams, or parts of --stream, of
 their own; their sums are merged exactly. With --draws, --stream and one shard
 the same command gives the same numbers again.
+)";
+
+constexpr char kVerifyExamples[] = R"(
+Examples
+  latticectl verify run7.npz
+  latticectl verify run7.npz --blocks 20
+
+F.npz.json says where the draws of F.npz come from. A server that has the same
+digest draws them again, and every byte is compared; chains are run again from
+their start. Exit code 0: the same. 4: they differ, and the first index that does
+is named. 1: this cannot be said here, because the version is retired or the
+server computes in another numerics mode.
 )";
 
 constexpr char kScoreExamples[] = R"(
@@ -158,6 +172,11 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
               "chain of --model begins and FILE is created",
               &o->token_file);
     AddDrawFlags(&flags, "F.npy or F.npz", o);
+  } else if (command == "verify") {
+    flags.Add("input", "FILE", "as FILE after the command: .npz or .npy",
+              &o->input);
+    flags.Add("blocks", "N", "compare N blocks at random, not everything",
+              &o->blocks);
   } else if (command == "score") {
     flags.Add("input", "FILE", "configurations: .npy, or .npz with phi",
               &o->input);
@@ -259,13 +278,26 @@ absl::Status CheckMeasure(CommandOptions* options) {
 absl::Status ParseCommand(const std::string& command,
                           const std::vector<std::string>& arguments,
                           CommandOptions* options) {
-  if (absl::Status s = FlagsOf(command, options).Parse(arguments); !s.ok()) {
+  std::vector<std::string> flags = arguments;
+  if (command == "verify" && !flags.empty() &&
+      !absl::StartsWith(flags[0], "--")) {
+    options->input = flags[0];
+    flags.erase(flags.begin());
+  }
+  if (absl::Status s = FlagsOf(command, options).Parse(flags); !s.ok()) {
     return s;
   }
   if (options->help || command == "models") return absl::OkStatus();
   if (command == "measure") {
     if (absl::Status s = CheckMeasure(options); !s.ok()) return s;
     return CheckSelection(*options);
+  }
+  if (command == "verify") {
+    if (!HasArrayExtension(options->input) || options->blocks > 1000000) {
+      return absl::InvalidArgumentError(
+          "verify needs a FILE.npz or FILE.npy, and at most 1e6 --blocks");
+    }
+    return absl::OkStatus();
   }
   if (command == "score") {
     if (absl::Status s = CheckScore(*options); !s.ok()) return s;
@@ -315,6 +347,11 @@ std::string HelpText(const std::string& command) {
     return absl::StrCat(
         "latticectl measure: observables and log Z, computed by the server\n\n",
         flags, kMeasureExamples);
+  }
+  if (command == "verify") {
+    return absl::StrCat(
+        "latticectl verify FILE: whether it holds what the server draws\n\n",
+        flags, kVerifyExamples);
   }
   if (command == "score") {
     return absl::StrCat(

@@ -57,8 +57,9 @@ struct CommandOptions {
   uint64_t draws = 0;
   uint64_t shards = 1;
 
-  // score: the file to read.
+  // score and verify: the file to read.
   std::string input;
+  uint64_t blocks = 0;  // 0: all of it
 };
 
 // A command's flags into `options`. INVALID_ARGUMENT says which flag and why.

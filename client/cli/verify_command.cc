@@ -62,9 +62,9 @@ absl::StatusOr<Stored> ReadSidecar(const std::string& path) {
   std::error_code error;
   const uintmax_t size = std::filesystem::file_size(path, error);
   if (error) {
-    return absl::NotFoundError(absl::StrCat(
-        "cannot read ", path, ": ", error.message(),
-        "; without it nobody knows where the draws come from"));
+    return absl::NotFoundError(
+        absl::StrCat("cannot read ", path, ": ", error.message(),
+                     "; without it nobody knows where the draws come from"));
   }
   if (size > kSidecarBytesMax) return bad("it is too large");
   std::ostringstream text;
@@ -82,8 +82,8 @@ absl::StatusOr<Stored> ReadSidecar(const std::string& path) {
       !google::protobuf::util::MessageToJsonString(provenance->second,
                                                    &provenance_text)
            .ok() ||
-      !google::protobuf::util::JsonStringToMessage(
-           provenance_text, &stored.provenance, lenient)
+      !google::protobuf::util::JsonStringToMessage(provenance_text,
+                                                   &stored.provenance, lenient)
            .ok() ||
       stored.provenance.stream_id().size() != 12 ||
       stored.provenance.lattice().extent_size() != 2) {
@@ -126,12 +126,12 @@ class Comparison {
                        absl::string_view drawn, const NameOf& name_of) {
     const NpyReader::Array* array = file_.Find(array_name);
     if (array == nullptr) return absl::OkStatus();  // .npy: phi alone
-    const int64_t rows = array->row_bytes == 0
-                             ? 0
-                             : static_cast<int64_t>(drawn.size()) /
-                                   array->row_bytes;
-    const int64_t held = std::min(rows, std::max<int64_t>(
-                                            0, array->rows() - row));
+    const int64_t rows =
+        array->row_bytes == 0
+            ? 0
+            : static_cast<int64_t>(drawn.size()) / array->row_bytes;
+    const int64_t held =
+        std::min(rows, std::max<int64_t>(0, array->rows() - row));
     const auto stored = file_.Rows(*array, std::min(row, array->rows()), held);
     if (!stored.ok()) return stored.status();
     for (int64_t i = 0; i < rows; ++i) {
@@ -140,10 +140,9 @@ class Comparison {
       if (i < held && std::memcmp(&drawn[at], &(*stored)[at], size) == 0) {
         continue;
       }
-      return absl::InternalError(
-          absl::StrCat(path_, " differs: ", array_name, " of ", name_of(i),
-                       i < held ? " is not what the server draws"
-                                : " is missing"));
+      return absl::InternalError(absl::StrCat(
+          path_, " differs: ", array_name, " of ", name_of(i),
+          i < held ? " is not what the server draws" : " is missing"));
     }
     return absl::OkStatus();
   }
@@ -152,9 +151,9 @@ class Comparison {
   absl::Status CheckRows(const std::string& array_name, int64_t rows) const {
     const NpyReader::Array* array = file_.Find(array_name);
     if (array == nullptr || array->rows() == rows) return absl::OkStatus();
-    return absl::InternalError(
-        absl::StrCat(path_, " differs: ", array_name, " has ", array->rows(),
-                     " rows, the server draws ", rows));
+    return absl::InternalError(absl::StrCat(path_, " differs: ", array_name,
+                                            " has ", array->rows(),
+                                            " rows, the server draws ", rows));
   }
 
  private:
@@ -302,11 +301,11 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
 absl::Status VerifySome(Client* client, const Stored& stored, uint64_t blocks,
                         Comparison* comparison, Progress* progress) {
   if (stored.non_finite > stored.non_finite_index.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the file leaves ", stored.non_finite,
-        " draws out and its provenance lists the first ",
-        stored.non_finite_index.size(),
-        ": verify all of it, without --blocks"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the file leaves ", stored.non_finite,
+                     " draws out and its provenance lists the first ",
+                     stored.non_finite_index.size(),
+                     ": verify all of it, without --blocks"));
   }
   std::mt19937_64 random{std::random_device{}()};
   for (uint64_t i = 0; i < blocks; ++i) {
@@ -317,11 +316,11 @@ absl::Status VerifySome(Client* client, const Stored& stored, uint64_t blocks,
     const auto before = std::lower_bound(stored.non_finite_index.begin(),
                                          stored.non_finite_index.end(), first);
     int64_t rows = 0;
-    if (absl::Status s = VerifyDraws(
-            client, stored, first, size,
-            static_cast<int64_t>(offset) -
-                (before - stored.non_finite_index.begin()),
-            comparison, nullptr, &rows);
+    if (absl::Status s =
+            VerifyDraws(client, stored, first, size,
+                        static_cast<int64_t>(offset) -
+                            (before - stored.non_finite_index.begin()),
+                        comparison, nullptr, &rows);
         !s.ok()) {
       return s;
     }
@@ -352,10 +351,11 @@ int RunVerify(const CommandOptions& options, const Interrupt& interrupt) {
   const v1::Lattice& lattice = stored->provenance.lattice();
   const NpyReader::Array* phi = (*file)->Find("phi");
   if (phi == nullptr || phi->descr != "<f4" || phi->shape.size() != 3 ||
-      phi->shape[1] != lattice.extent(0) || phi->shape[2] != lattice.extent(1)) {
-    PrintError(absl::InternalError(
-        absl::StrCat(options.input, " differs: it holds no phi on ",
-                     FormatLattice(lattice))));
+      phi->shape[1] != lattice.extent(0) ||
+      phi->shape[2] != lattice.extent(1)) {
+    PrintError(absl::InternalError(absl::StrCat(options.input,
+                                                " differs: it holds no phi on ",
+                                                FormatLattice(lattice))));
     return kExitServer;
   }
   const uint64_t total =
@@ -391,8 +391,8 @@ int RunVerify(const CommandOptions& options, const Interrupt& interrupt) {
     return ExitCodeOf(verified);
   }
   if (!options.quiet) {
-    std::printf("%s: %llu %s of %s are the same bytes\n",
-                options.input.c_str(), static_cast<unsigned long long>(total),
+    std::printf("%s: %llu %s of %s are the same bytes\n", options.input.c_str(),
+                static_cast<unsigned long long>(total),
                 stored->chain ? "steps" : "draws",
                 FormatProvenance(stored->provenance).c_str());
   }

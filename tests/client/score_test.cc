@@ -29,7 +29,7 @@ class Score : public ::testing::Test {
  protected:
   void SetUp() override {
     server_ = std::make_unique<ToyProcess>(
-        repository_.path(), state_.File("state"),
+        repository_.path(), state_.File("key"),
         std::vector<std::string>{"scale=1.25", "tile=64"});
   }
   Finished Run(std::vector<std::string> arguments) {

@@ -15,6 +15,7 @@
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "latticed/build_id.h"
+#include "server/codec.h"
 #include "server/log.h"
 #include "server/tokens.h"
 
@@ -23,7 +24,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int kRequestBytesMax = 64 << 10;
+// A message of configurations to evaluate; everything else is held to
+// kRequestBytesMax.
+constexpr int kReceiveBytesMax = kBlockBytesMax + kRequestBytesMax;
 
 milliseconds Milliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(1000 * seconds));
@@ -202,6 +205,7 @@ absl::Status Server::Listen() {
   builder.AddListeningPort(address->Name(),
                            MakeServerCredentials(certificates_, authorizer_),
                            &grpc_port_);
+  builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
   builder.RegisterService(sampler_service_.get());
   builder.RegisterService(chain_service_.get());
   builder.RegisterService(model_service_.get());

@@ -88,6 +88,9 @@ class ToySampler final : public TileSampler {
     const size_t sites = static_cast<size_t>(lattice_.Sites());
     if (log_q.size() > static_cast<size_t>(tile())) std::abort();
     ++ToyTiles();
+    if (flow_.delay_us > 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(flow_.delay_us));
+    }
     for (size_t i = 0; i < log_q.size(); ++i) {
       const auto field = phi.subspan(i * sites, sites);
       log_q[i] = LogQ(flow_, field) + flow_.evaluate_error;

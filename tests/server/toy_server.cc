@@ -1,6 +1,6 @@
 // A server of toy flows as a process, so that it can be killed:
 //
-//   toy_server REPOSITORY STATE_DIRECTORY PORT [name=value ...]
+//   toy_server REPOSITORY STATE_DIRECTORY KEY_FILE PORT [name=value ...]
 //
 // Publishes model "toy" first if names are given (scale, tile, l0, l1,
 // delay_us, nan_every, numerics); calls_max and buffer_mib are limits of the
@@ -17,11 +17,11 @@
 
 int main(int argc, char** argv) {
   using latticed::ToyFlow;
-  if (argc < 4) return 2;
+  if (argc < 5) return 2;
   latticed::Config config;
-  if (argc > 4) {
+  if (argc > 5) {
     ToyFlow flow;
-    for (int i = 4; i < argc; ++i) {
+    for (int i = 5; i < argc; ++i) {
       const std::pair<std::string, std::string> setting =
           absl::StrSplit(argv[i], absl::MaxSplits('=', 1));
       const double value = std::atof(setting.second.c_str());
@@ -50,11 +50,13 @@ int main(int argc, char** argv) {
   sigprocmask(SIG_BLOCK, &stop, nullptr);
   config.repository = argv[1];
   config.state_directory = argv[2];
-  config.listen = absl::StrCat("127.0.0.1:", argv[3]);
+  config.chain_token_key_file = argv[3];
+  config.gate_draws = 0;
+  config.listen = absl::StrCat("127.0.0.1:", argv[4]);
   config.http_listen = "127.0.0.1:0";
+  config.admin_listen = "127.0.0.1:0";
   config.poll_seconds = 0.1;
   config.smoke_draws = 0;
-  config.gate_draws = 0;
   config.drain_seconds = 5;
   auto server =
       latticed::Server::Start(config, latticed::ToySamplers(), nullptr);

@@ -115,6 +115,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   session->sampler = v1::SamplerService::NewStub(channel);
   session->chain = v1::ChainService::NewStub(channel);
   session->model = v1::ModelService::NewStub(channel);
+  session->measure = v1::MeasureService::NewStub(channel);
   return std::unique_ptr<Client>(new Client(std::move(session)));
 }
 
@@ -198,6 +199,10 @@ SampleReader Client::StreamSamples(const v1::StreamSamplesRequest& request) {
 
 ChainReader Client::RunChain(const v1::RunChainRequest& request) {
   return ChainReader(session_, request);
+}
+
+MeasureReader Client::Measure(const v1::MeasureRequest& request) {
+  return MeasureReader(session_, request);
 }
 
 }  // namespace latticed

@@ -26,6 +26,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/chain_reader.h"
+#include "client/measure_reader.h"
 #include "client/retry.h"
 #include "client/sample_reader.h"
 #include "client/session.h"
@@ -56,6 +57,7 @@ class Client {
   absl::StatusOr<v1::SampleResponse> Sample(const v1::SampleRequest& request);
   SampleReader StreamSamples(const v1::StreamSamplesRequest& request);
   ChainReader RunChain(const v1::RunChainRequest& request);
+  MeasureReader Measure(const v1::MeasureRequest& request);
 
  private:
   explicit Client(std::shared_ptr<const Session> session);

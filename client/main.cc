@@ -44,7 +44,8 @@ int Main(const std::vector<std::string>& arguments) {
     std::printf("latticectl %s\n", kBuildId);
     return kExitOk;
   }
-  if (command != "models" && command != "sample" && command != "chain") {
+  if (command != "models" && command != "sample" && command != "chain" &&
+      command != "measure") {
     PrintError(absl::InvalidArgumentError(
         command.empty() ? std::string("a command is missing")
                         : absl::StrCat("unknown command '", command, "'")));
@@ -67,6 +68,7 @@ int Main(const std::vector<std::string>& arguments) {
   InstallSignals();
   if (command == "models") return RunModels(options, g_interrupt);
   if (command == "sample") return RunSample(options, g_interrupt);
+  if (command == "measure") return RunMeasure(options, g_interrupt);
   return RunChain(options, g_interrupt);
 }
 

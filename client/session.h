@@ -12,6 +12,7 @@
 #include "client/retry.h"
 #include "grpcpp/client_context.h"
 #include "latticed/v1/chain.grpc.pb.h"
+#include "latticed/v1/measure.grpc.pb.h"
 #include "latticed/v1/model.grpc.pb.h"
 #include "latticed/v1/sampler.grpc.pb.h"
 
@@ -43,6 +44,7 @@ struct Session {
   std::unique_ptr<v1::SamplerService::Stub> sampler;
   std::unique_ptr<v1::ChainService::Stub> chain;
   std::unique_ptr<v1::ModelService::Stub> model;
+  std::unique_ptr<v1::MeasureService::Stub> measure;
 
   // Of every call, before it starts.
   void Prepare(grpc::ClientContext* context) const {

@@ -47,6 +47,7 @@ struct Block {
   // Scheduler's books, under its lock.
   int64_t claimed = 0;  // given to a tile
   int64_t drawn = 0;
+  double seconds = 0;  // of the device, spent on its draws
 
   static int64_t Bytes(int64_t count, int64_t sites, bool has_phi) {
     return count * (16 + (has_phi ? 4 * sites : 0));

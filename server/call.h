@@ -14,6 +14,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "server/auth.h"
 #include "server/config.h"
+#include "server/executor.h"
 #include "server/flow_store.h"
 #include "server/metrics.h"
 #include "server/mutex.h"
@@ -62,6 +63,7 @@ struct ServiceContext {
   std::string token_key;
   std::shared_ptr<FlowStore> store;
   std::shared_ptr<Scheduler> scheduler;
+  std::shared_ptr<Executor> executor;
   std::shared_ptr<Metrics> metrics;
   std::shared_ptr<CallRegistry> calls;
   std::shared_ptr<const Authorizer> authorizer;

@@ -99,6 +99,10 @@ absl::Status Validate(const Config& c) {
       InRange("blocks_ahead", c.blocks_ahead, 1, 16),
       InRange("models_max", c.models_max, 1, 1024),
       InRange("smoke_draws", c.smoke_draws, int64_t{0}, int64_t{65536}),
+      c.gate_draws == 0 ? absl::OkStatus()
+                        : InRange("gate_draws", c.gate_draws, int64_t{8192},
+                                  int64_t{1} << 20),
+      InRange("gate_seconds", c.gate_seconds, 1.0, 3600.0),
       InRange("stall_seconds", c.stall_seconds, 0.1, 3600.0),
       InRange("lame_duck_seconds", c.lame_duck_seconds, 0.0, 20.0),
       // Together they leave room within the 25 s that an exit may take.

@@ -48,6 +48,11 @@ struct Config {
   int models_max = 64;         // 1..1024
   int64_t smoke_draws = 1024;  // before a version goes live, 0..65536
 
+  // The gate in front of LIVE; 0 draws: no gate, 8192..1048576 otherwise.
+  int64_t gate_draws = 65536;
+  double gate_seconds = 60;        // 1..3600
+  bool automatic_rollback = true;  // when production draws get worse
+
   double stall_seconds = 60;     // a write that takes longer ends its stream
   double lame_duck_seconds = 0;  // between NOT_SERVING and refusing, 0..20
   double drain_seconds = 20;     // for calls to end by themselves, 0..24

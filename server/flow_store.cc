@@ -1,32 +1,146 @@
 #include "server/flow_store.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace latticed {
 
 void FlowStore::Put(VersionRecord record) {
-  MutexLock lock(mutex_);
-  auto& records = models_[record.model].records;
-  const int64_t version = record.version;
-  records[version] = std::move(record);
-  if (records.size() > kRecordsMax) records.erase(records.begin());
+  {
+    MutexLock lock(mutex_);
+    auto& records = models_[record.model].records;
+    const int64_t version = record.version;
+    record.change = ++changes_;
+    records[version] = std::move(record);
+    if (records.size() > kRecordsMax) records.erase(records.begin());
+  }
+  Notify();
+}
+
+VersionRecord* FlowStore::FindLocked(const std::string& model,
+                                     int64_t version) {
+  auto& records = models_[model].records;
+  const auto it = records.find(version);
+  return it == records.end() ? nullptr : &it->second;
 }
 
 VersionRef FlowStore::GoLive(VersionRef version) {
+  VersionRef retired;
+  {
+    MutexLock lock(mutex_);
+    Model& model = models_[version->model];
+    retired = std::move(model.previous);
+    if (retired == version) retired = nullptr;
+    if (model.candidate == version) model.candidate = nullptr;
+    model.previous = std::move(model.live);
+    model.live = std::move(version);
+    const auto set = [&](const VersionRef& ref, v1::VersionState state) {
+      if (ref == nullptr) return;
+      VersionRecord* record = FindLocked(ref->model, ref->version);
+      if (record == nullptr) return;
+      record->state = state;
+      record->reason.clear();
+      record->change = ++changes_;
+    };
+    set(retired, v1::VERSION_STATE_RETIRED);
+    set(model.previous, v1::VERSION_STATE_PREVIOUS);
+    set(model.live, v1::VERSION_STATE_LIVE);
+  }
+  Notify();
+  return retired;
+}
+
+void FlowStore::SetCandidate(VersionRef version) {
+  const std::string model = version->model;
+  const int64_t number = version->version;
+  {
+    MutexLock lock(mutex_);
+    models_[model].candidate = std::move(version);
+  }
+  SetState(model, number, v1::VERSION_STATE_GATING, "");
+}
+
+void FlowStore::DropCandidate(const VersionRef& version) {
   MutexLock lock(mutex_);
   Model& model = models_[version->model];
-  VersionRef retired = std::move(model.previous);
-  model.previous = std::move(model.live);
-  model.live = std::move(version);
-  const auto set = [&model](const VersionRef& ref, v1::VersionState state) {
-    if (ref == nullptr) return;
-    const auto it = model.records.find(ref->version);
-    if (it != model.records.end()) it->second.state = state;
-  };
-  set(retired, v1::VERSION_STATE_RETIRED);
-  set(model.previous, v1::VERSION_STATE_PREVIOUS);
-  set(model.live, v1::VERSION_STATE_LIVE);
-  return retired;
+  if (model.candidate == version) model.candidate = nullptr;
+}
+
+void FlowStore::DropPrevious(const std::string& model) {
+  MutexLock lock(mutex_);
+  models_[model].previous = nullptr;
+}
+
+void FlowStore::DropLive(const std::string& model) {
+  MutexLock lock(mutex_);
+  models_[model].live = nullptr;
+}
+
+void FlowStore::SetState(const std::string& model, int64_t version,
+                         v1::VersionState state, const std::string& reason) {
+  {
+    MutexLock lock(mutex_);
+    VersionRecord* record = FindLocked(model, version);
+    if (record == nullptr) return;
+    record->state = state;
+    record->reason = reason;
+    record->change = ++changes_;
+  }
+  Notify();
+}
+
+void FlowStore::SetGate(const std::string& model, int64_t version,
+                        std::shared_ptr<const v1::GateReport> gate) {
+  {
+    MutexLock lock(mutex_);
+    VersionRecord* record = FindLocked(model, version);
+    if (record == nullptr) return;
+    record->gate = std::move(gate);
+    record->change = ++changes_;
+  }
+  Notify();
+}
+
+std::vector<VersionRecord> FlowStore::ChangedSince(const std::string& model,
+                                                   uint64_t after) const {
+  std::vector<VersionRecord> changed;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [name, entry] : models_) {
+      if (!model.empty() && name != model) continue;
+      for (const auto& [version, record] : entry.records) {
+        if (record.change > after) changed.push_back(record);
+      }
+    }
+  }
+  std::sort(changed.begin(), changed.end(),
+            [](const VersionRecord& a, const VersionRecord& b) {
+              return a.change < b.change;
+            });
+  return changed;
+}
+
+std::shared_ptr<void> FlowStore::Listen(Listener listener) {
+  auto handle = std::make_shared<Listener>(std::move(listener));
+  MutexLock lock(mutex_);
+  // Those that are gone are swept here, so that the list stays bounded.
+  listeners_.erase(
+      std::remove_if(listeners_.begin(), listeners_.end(),
+                     [](const auto& entry) { return entry.expired(); }),
+      listeners_.end());
+  listeners_.push_back(handle);
+  return handle;
+}
+
+void FlowStore::Notify() {
+  std::vector<std::shared_ptr<Listener>> listeners;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& entry : listeners_) {
+      if (auto listener = entry.lock()) listeners.push_back(listener);
+    }
+  }
+  for (const auto& listener : listeners) (*listener)();
 }
 
 std::vector<std::string> FlowStore::Models() const {
@@ -48,10 +162,17 @@ VersionRef FlowStore::Previous(const std::string& model) const {
   return it == models_.end() ? nullptr : it->second.previous;
 }
 
+VersionRef FlowStore::Candidate(const std::string& model) const {
+  MutexLock lock(mutex_);
+  const auto it = models_.find(model);
+  return it == models_.end() ? nullptr : it->second.candidate;
+}
+
 VersionRef FlowStore::LoadedByDigest(absl::string_view digest) const {
   MutexLock lock(mutex_);
   for (const auto& [name, model] : models_) {
-    for (const VersionRef& version : {model.live, model.previous}) {
+    for (const VersionRef& version :
+         {model.live, model.previous, model.candidate}) {
       if (version != nullptr && version->digest == digest) return version;
     }
   }

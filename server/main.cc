@@ -83,6 +83,13 @@ ABSL_FLAG(int, blocks_ahead, Defaults().blocks_ahead,
 ABSL_FLAG(int, models_max, Defaults().models_max, "Models served.");
 ABSL_FLAG(int64_t, smoke_draws, Defaults().smoke_draws,
           "Draws that must be finite before a version goes live.");
+ABSL_FLAG(int64_t, gate_draws, Defaults().gate_draws,
+          "Draws of the gate that a version passes to go live; 0: no gate.");
+ABSL_FLAG(double, gate_seconds, Defaults().gate_seconds,
+          "Longest time that gating one version may take.");
+ABSL_FLAG(bool, automatic_rollback, Defaults().automatic_rollback,
+          "Go back to the previous version when production draws of the live "
+          "one are worse than at the gate, or not finite.");
 ABSL_FLAG(double, stall_seconds, Defaults().stall_seconds,
           "A client that does not read for so long loses its stream.");
 ABSL_FLAG(double, lame_duck_seconds, Defaults().lame_duck_seconds,
@@ -120,6 +127,9 @@ Config ConfigFromFlags() {
   config.blocks_ahead = absl::GetFlag(FLAGS_blocks_ahead);
   config.models_max = absl::GetFlag(FLAGS_models_max);
   config.smoke_draws = absl::GetFlag(FLAGS_smoke_draws);
+  config.gate_draws = absl::GetFlag(FLAGS_gate_draws);
+  config.gate_seconds = absl::GetFlag(FLAGS_gate_seconds);
+  config.automatic_rollback = absl::GetFlag(FLAGS_automatic_rollback);
   config.stall_seconds = absl::GetFlag(FLAGS_stall_seconds);
   config.lame_duck_seconds = absl::GetFlag(FLAGS_lame_duck_seconds);
   config.drain_seconds = absl::GetFlag(FLAGS_drain_seconds);
@@ -130,8 +140,10 @@ SamplerFactory RealSamplers(const Config& config) {
   SamplerOptions options;
   options.kernel = config.kernel == "plain" ? Kernel::kPlain : Kernel::kFused;
   options.device = config.device;
-  return [options](const Checkpoint& checkpoint) {
-    return MakeSampler(checkpoint.manifest.spec(), checkpoint.weights, options);
+  return [options](const Checkpoint& checkpoint, int step_factor) {
+    SamplerOptions of_call = options;
+    of_call.step_factor = step_factor;
+    return MakeSampler(checkpoint.manifest.spec(), checkpoint.weights, of_call);
   };
 }
 

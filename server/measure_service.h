@@ -1,23 +1,23 @@
-// MeasureService: not implemented yet.
+// MeasureService: Measure.
 #pragma once
 
 #include <utility>
 
 #include "latticed/v1/measure.grpc.pb.h"
-#include "server/unimplemented_stream.h"
+#include "server/call.h"
 
 namespace latticed {
 
-class MeasureServiceImpl final : public v1::MeasureService::CallbackService {
+class MeasureServiceImpl final
+    : public v1::MeasureService::WithRawCallbackMethod_Measure<
+          v1::MeasureService::Service> {
  public:
   explicit MeasureServiceImpl(ContextRef context)
       : context_(std::move(context)) {}
 
-  grpc::ServerWriteReactor<v1::MeasureResponse>* Measure(
-      grpc::CallbackServerContext*, const v1::MeasureRequest*) override {
-    return new UnimplementedStream<v1::MeasureResponse>(
-        context_, {"MeasureService", "Measure"});
-  }
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Measure(
+      grpc::CallbackServerContext* grpc_context,
+      const grpc::ByteBuffer* request) override;
 
  private:
   const ContextRef context_;

@@ -16,7 +16,9 @@ constexpr std::pair<const char*, const char*> kLoadResults[] = {
     {"rejected", "damaged"},
     {"rejected", "unusable"},
     {"rejected", "non_finite"},
-    {"failed", "unreadable"}};
+    {"rejected", "gate"},
+    {"failed", "unreadable"},
+    {"rolled_back", ""}};
 
 }  // namespace
 
@@ -118,6 +120,11 @@ void Metrics::AddVersion(const std::string& model, int64_t version,
   AddModel(model);
   MutexLock lock(mutex_);
   const VersionKey key(model, version);
+  const auto old = versions_.find(key);
+  // Its counters go on when it comes back from PREVIOUS.
+  if (old != versions_.end() && old->second.digest == digest.substr(0, 12)) {
+    return;
+  }
   RemoveVersion(key);
   const prometheus::Labels labels = {{"model", model},
                                      {"version", absl::StrCat(version)}};
@@ -143,6 +150,10 @@ void Metrics::RemoveVersion(const VersionKey& key) {
   if (series.info != nullptr) model_info_->Remove(series.info);
   published_ess_->Remove(series.published_ess);
   published_acceptance_->Remove(series.published_acceptance);
+  if (series.gate_ess != nullptr) {
+    gate_ess_->Remove(series.gate_ess);
+    gate_acceptance_->Remove(series.gate_acceptance);
+  }
   weight_samples_->Remove(series.samples);
   weight_sum_->Remove(series.sum);
   weight_square_sum_->Remove(series.square_sum);
@@ -185,7 +196,23 @@ void Metrics::LoadPhase(const std::string& model, absl::string_view phase,
 }
 
 void Metrics::RepositoryRead() { repository_success_->SetToCurrentTime(); }
-void Metrics::RepositoryError() { repository_errors_->Increment(); }
+void Metrics::RepositoryError(absl::string_view kind) {
+  repository_errors_.at(std::string(kind))->Increment();
+}
+
+void Metrics::Gated(const std::string& model, int64_t version, double ess,
+                    double acceptance) {
+  MutexLock lock(mutex_);
+  const auto it = versions_.find({model, version});
+  if (it == versions_.end() || !std::isfinite(ess + acceptance)) return;
+  VersionSeries& series = it->second;
+  const prometheus::Labels labels = {{"model", model},
+                                     {"version", absl::StrCat(version)}};
+  series.gate_ess = &gate_ess_->Add(labels);
+  series.gate_ess->Set(ess);
+  series.gate_acceptance = &gate_acceptance_->Add(labels);
+  series.gate_acceptance->Set(acceptance);
+}
 
 Metrics::ModelSeries* Metrics::Model(const std::string& model) {
   const auto it = models_.find(model);
@@ -233,6 +260,7 @@ void Metrics::Discarded(const std::string& model, int64_t draws) {
 
 void Metrics::Weights(const std::string& model, int64_t version,
                       const WeightSums& sums) {
+  if (weights_listener_) weights_listener_(model, version, sums);
   MutexLock lock(mutex_);
   const auto it = versions_.find({model, version});
   if (it == versions_.end() || sums.draws() == 0) return;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -74,14 +75,18 @@ class Metrics {
   // slot: "live" or "previous"; "" removes the version's series.
   void SetSlot(const std::string& model, int64_t version,
                const std::string& slot);
-  // (live, ""), (rejected, damaged | unusable | non_finite),
-  // (failed, unreadable)
+  // What the gate measured; a version without it has no such series.
+  void Gated(const std::string& model, int64_t version, double ess,
+             double acceptance);
+  // (live, ""), (rejected, damaged | unusable | non_finite | gate),
+  // (failed, unreadable), (rolled_back, "")
   void ModelLoaded(const std::string& model, absl::string_view result,
                    absl::string_view reason);
   void LoadPhase(const std::string& model, absl::string_view phase,
                  double seconds);
   void RepositoryRead();
-  void RepositoryError();
+  // kind: "repository", "version", "reference" or "state"
+  void RepositoryError(absl::string_view kind);
   void QueueCapacity(const std::string& model, int64_t configurations);
 
   // Draws.
@@ -92,6 +97,12 @@ class Metrics {
   void Discarded(const std::string& model, int64_t draws);
   void Weights(const std::string& model, int64_t version,
                const WeightSums& sums);
+  // Hears of what Weights is given. Set before the first call.
+  using WeightsListener = std::function<void(
+      const std::string& model, int64_t version, const WeightSums& sums)>;
+  void OnWeights(WeightsListener listener) {
+    weights_listener_ = std::move(listener);
+  }
   // kind: "log_q" or "action"
   void NonFinite(const std::string& model, absl::string_view kind,
                  int64_t count);
@@ -136,6 +147,8 @@ class Metrics {
     Gauge* info = nullptr;
     Gauge* published_ess = nullptr;
     Gauge* published_acceptance = nullptr;
+    Gauge* gate_ess = nullptr;
+    Gauge* gate_acceptance = nullptr;
     Counter* samples = nullptr;
     Counter* sum = nullptr;
     Counter* square_sum = nullptr;
@@ -179,16 +192,19 @@ class Metrics {
   Family<Gauge>* model_info_;
   Family<Gauge>* published_ess_;
   Family<Gauge>* published_acceptance_;
+  Family<Gauge>* gate_ess_;
+  Family<Gauge>* gate_acceptance_;
   Family<Counter>* weight_samples_;
   Family<Counter>* weight_sum_;
   Family<Counter>* weight_square_sum_;
   Family<Counter>* model_loads_;
   Family<Histogram>* load_seconds_;
   Gauge* repository_success_;
-  Counter* repository_errors_;
+  std::map<std::string, Counter*> repository_errors_;
   Counter* dropped_observations_;
   Histogram* write_wait_all_;
 
+  WeightsListener weights_listener_;
   // Constant after construction.
   std::map<RpcName, RpcSeries> rpcs_;
   std::map<std::string, Counter*> rejections_;

@@ -87,6 +87,10 @@ void Metrics::CreateFamilies() {
                          "measured.");
   published_acceptance_ = gauge("model_published_acceptance_ratio",
                                 "Acceptance that the trainer measured.");
+  gate_ess_ = gauge("model_gate_ess_ratio",
+                    "Effective sample size per draw at the gate.");
+  gate_acceptance_ =
+      gauge("model_gate_acceptance_ratio", "Acceptance at the gate.");
   weight_samples_ =
       counter("importance_weight_samples_total", "Draws with a finite weight.");
   weight_sum_ = counter("importance_weight_sum_total",
@@ -168,13 +172,16 @@ Metrics::Metrics() {
            .Help("When the repository was last read.")
            .Register(registry_)
            .Add({});
-  repository_errors_ = &BuildCounter()
-                            .Name("latticed_repository_errors_total")
-                            .Help(
-                                "Attempts to read the repository that "
-                                "failed.")
-                            .Register(registry_)
-                            .Add({});
+  auto& repository_errors =
+      BuildCounter()
+          .Name("latticed_repository_errors_total")
+          .Help(
+              "Attempts to read the repository or write the state file that "
+              "failed.")
+          .Register(registry_);
+  for (const char* kind : {"repository", "version", "reference", "state"}) {
+    repository_errors_[kind] = &repository_errors.Add({{"kind", kind}});
+  }
   dropped_observations_ = &BuildCounter()
                                .Name("latticed_dropped_observations_total")
                                .Help("Values that no metric can take.")

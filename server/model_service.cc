@@ -6,27 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "core/checkpoint/repository.h"
 #include "server/errors.h"
-#include "server/unimplemented_stream.h"
+#include "server/watch_call.h"
 
 namespace latticed {
 namespace {
-
-v1::ModelVersion Describe(const VersionRecord& record) {
-  v1::ModelVersion version;
-  version.set_model(record.model);
-  version.set_version(record.version);
-  version.set_digest(record.digest);
-  version.set_state(record.state);
-  version.set_reason(record.reason);
-  if (record.manifest != nullptr) {
-    *version.mutable_manifest() = *record.manifest;
-  }
-  if (record.state == v1::VERSION_STATE_LIVE ||
-      record.state == v1::VERSION_STATE_PREVIOUS) {
-    version.set_numerics_mode(record.numerics_mode);
-  }
-  return version;
-}
 
 size_t PageSize(uint32_t asked) {
   return asked == 0 ? 50 : std::min<size_t>(asked, 200);
@@ -166,10 +149,15 @@ grpc::ServerUnaryReactor* ModelServiceImpl::GetModelVersion(
 }
 
 grpc::ServerWriteReactor<v1::WatchModelVersionsResponse>*
-ModelServiceImpl::WatchModelVersions(grpc::CallbackServerContext*,
-                                     const v1::WatchModelVersionsRequest*) {
-  return new UnimplementedStream<v1::WatchModelVersionsResponse>(
-      context_, {"ModelService", "WatchModelVersions"});
+ModelServiceImpl::WatchModelVersions(
+    grpc::CallbackServerContext* grpc_context,
+    const v1::WatchModelVersionsRequest* request) {
+  grpc::Status status = Authorize(context_, *grpc_context);
+  if (status.ok() && !request->model().empty()) {
+    status = CheckModel(request->model());
+  }
+  return WatchCall::Launch(context_, grpc_context, request->model(),
+                           std::move(status));
 }
 
 }  // namespace latticed

@@ -110,6 +110,7 @@ grpc::Status SelectVersion(const FlowStore& store,
 
   const VersionRef live = store.Live(model);
   const VersionRef previous = store.Previous(model);
+  const VersionRef candidate = store.Candidate(model);
   std::optional<VersionRecord> record;
   std::string wanted;
   switch (selector.selection_case()) {
@@ -127,7 +128,7 @@ grpc::Status SelectVersion(const FlowStore& store,
           wanted = "in slot PREVIOUS";
           break;
         case v1::SLOT_CANDIDATE:
-          *version = nullptr;
+          *version = candidate;
           wanted = "in slot CANDIDATE";
           break;
         default:
@@ -145,7 +146,10 @@ grpc::Status SelectVersion(const FlowStore& store,
                (by_digest ? ref->digest == selector.digest()
                           : ref->version == selector.version());
       };
-      *version = matches(live) ? live : matches(previous) ? previous : nullptr;
+      *version = matches(live)        ? live
+                 : matches(previous)  ? previous
+                 : matches(candidate) ? candidate
+                                      : nullptr;
       if (*version == nullptr) {
         record = by_digest ? store.RecordByDigest(model, selector.digest())
                            : store.Record(model, selector.version());

@@ -349,7 +349,8 @@ bool Scheduler::NextTile(Tile* tile) {
   return true;
 }
 
-void Scheduler::FinishTile(const Tile& tile, const std::string& error) {
+void Scheduler::FinishTile(const Tile& tile, const std::string& error,
+                           double seconds) {
   // Freeing a block locks the scheduler: they are dropped after the lock.
   std::vector<std::shared_ptr<Block>> dropped;
   MutexLock lock(mutex_);
@@ -378,6 +379,8 @@ void Scheduler::FinishTile(const Tile& tile, const std::string& error) {
     } else {
       job->drawn += static_cast<uint64_t>(piece.count);
       piece.block->drawn += piece.count;
+      piece.block->seconds += seconds * static_cast<double>(piece.count) /
+                              static_cast<double>(tile.draws);
       if (piece.block->drawn == piece.block->count && !job->broken) {
         job->full.push_back(piece.block);
         PostLocked(job);

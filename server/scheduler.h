@@ -121,7 +121,8 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   // empty. False once stopped.
   bool NextTile(Tile* tile);
   // The tile is drawn, or with an error its calls fail.
-  void FinishTile(const Tile& tile, const std::string& error);
+  void FinishTile(const Tile& tile, const std::string& error,
+                  double seconds = 0);
   void Stop();
 
  private:

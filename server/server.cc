@@ -104,6 +104,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   context->metrics = std::make_shared<Metrics>();
   context->calls = std::make_shared<CallRegistry>();
   server->executor_ = std::make_shared<Executor>(config.reply_threads);
+  context->executor = server->executor_;
   server->graveyard_ = std::make_shared<Graveyard>();
   context->scheduler = std::make_shared<Scheduler>(
       SchedulerLimits{
@@ -114,13 +115,29 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
           .blocks_ahead = config.blocks_ahead},
       server->executor_, context->metrics);
   server->context_ = context;
+  auto lifecycle = Lifecycle::Create(
+      config, context->store, context->metrics, server->executor_,
+      [raw = server.get()](const std::string& model, bool serving) {
+        raw->SetModelServing(model, serving);
+      });
+  if (!lifecycle.ok()) return lifecycle.status();
+  server->lifecycle_ = *lifecycle;
+  context->metrics->OnWeights(
+      [weak = std::weak_ptr<Lifecycle>(*lifecycle)](
+          const std::string& model, int64_t version, const WeightSums& sums) {
+        if (const auto alive = weak.lock()) {
+          alive->Observe(model, version, sums);
+        }
+      });
+
+  if (config.gate_draws > 0) {
+    server->gatekeeper_ = std::make_shared<Gatekeeper>(
+        config, context->scheduler, context->store, server->lifecycle_);
+  }
   server->watcher_ = std::make_unique<Watcher>(
       config, std::move(make_sampler), context->store, context->scheduler,
-      server->graveyard_, context->metrics,
-      [raw = server.get()](const std::string& model) {
-        raw->SetServing(model, true);
-        raw->SetServing("readiness", true);
-      });
+      server->graveyard_, context->metrics, server->lifecycle_,
+      server->gatekeeper_);
 
   absl::Status status = server->LoadCredentials();
   if (!status.ok()) return status;
@@ -195,8 +212,16 @@ absl::Status Server::Listen() {
 }
 
 absl::Status Server::ListenAdmin(std::function<void()> on_drain_asked) {
-  admin_service_ =
-      std::make_unique<AdminServiceImpl>(context_, std::move(on_drain_asked));
+  admin_service_ = std::make_unique<AdminServiceImpl>(
+      context_, lifecycle_,
+      AdminActions{
+          .drain = std::move(on_drain_asked),
+          .post = [this](auto task) { return watcher_->Post(std::move(task)); },
+          .poll = [this] { return watcher_->Poll(); },
+          .load =
+              [this](const std::string& model, const std::string& digest) {
+                return watcher_->Load(model, digest);
+              }});
   // Health is a matter of the service that clients use.
   grpc::EnableDefaultHealthCheckService(false);
   const auto address = ParseAddress(context_->config.admin_listen);
@@ -267,6 +292,16 @@ HttpReply Server::StatusPage() const {
 void Server::SetServing(const std::string& name, bool serving) {
   if (draining_) return;
   grpc_->GetHealthCheckService()->SetServingStatus(name, serving);
+}
+
+void Server::SetModelServing(const std::string& model, bool serving) {
+  SetServing(model, serving);
+  // Called before the model's last version is taken away.
+  const auto live = context_->store->AllLive();
+  const bool others = std::any_of(
+      live.begin(), live.end(),
+      [&model](const VersionRef& version) { return version->model != model; });
+  SetServing("readiness", serving || others);
 }
 
 int Server::models() const {
@@ -344,6 +379,7 @@ Server::~Server() {
   if (refresher_.joinable()) refresher_.join();
   http_ = nullptr;
   watcher_ = nullptr;
+  gatekeeper_ = nullptr;
   admin_grpc_ = nullptr;
   grpc_ = nullptr;
   context_->scheduler->Stop();

@@ -20,6 +20,8 @@
 #include "server/call.h"
 #include "server/chain_service.h"
 #include "server/config.h"
+#include "server/gatekeeper.h"
+#include "server/lifecycle.h"
 #include "server/measure_service.h"
 #include "server/model_service.h"
 #include "server/sampler_service.h"
@@ -62,6 +64,7 @@ class Server {
   absl::Status ListenAdmin(std::function<void()> on_drain_asked);
   absl::Status ListenHttp();
   void SetServing(const std::string& name, bool serving);
+  void SetModelServing(const std::string& model, bool serving);
   HttpReply StatusPage() const;
   void Housekeep();
   void RefreshCredentials();
@@ -71,6 +74,8 @@ class Server {
   std::shared_ptr<Executor> executor_;
   std::shared_ptr<Graveyard> graveyard_;
   std::unique_ptr<Worker> worker_;
+  std::shared_ptr<Lifecycle> lifecycle_;
+  std::shared_ptr<Gatekeeper> gatekeeper_;
   std::unique_ptr<Watcher> watcher_;
   std::unique_ptr<SamplerServiceImpl> sampler_service_;
   std::unique_ptr<ChainServiceImpl> chain_service_;

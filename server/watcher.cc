@@ -29,6 +29,12 @@ bool Permanent(const absl::Status& status) {
          absl::IsOutOfRange(status);
 }
 
+bool SameTheory(const ServedVersion& a, const ServedVersion& b) {
+  return a.manifest.spec().action().SerializeAsString() ==
+             b.manifest.spec().action().SerializeAsString() &&
+         a.lattice == b.lattice;
+}
+
 uint64_t DigestPrefix(const std::string& digest) {
   uint64_t prefix = 0;
   const std::string bytes = absl::HexStringToBytes(digest.substr(0, 16));
@@ -45,14 +51,16 @@ Watcher::Watcher(const Config& config, SamplerFactory make_sampler,
                  std::shared_ptr<Scheduler> scheduler,
                  std::shared_ptr<Graveyard> graveyard,
                  std::shared_ptr<Metrics> metrics,
-                 std::function<void(const std::string& model)> on_live)
+                 std::shared_ptr<Lifecycle> lifecycle,
+                 std::shared_ptr<Gatekeeper> gatekeeper)
     : config_(config),
       make_sampler_(std::move(make_sampler)),
       store_(std::move(store)),
       scheduler_(std::move(scheduler)),
       graveyard_(std::move(graveyard)),
       metrics_(std::move(metrics)),
-      on_live_(std::move(on_live)) {}
+      lifecycle_(std::move(lifecycle)),
+      gatekeeper_(std::move(gatekeeper)) {}
 
 Watcher::~Watcher() { Stop(); }
 
@@ -74,14 +82,24 @@ bool Watcher::Stopping() const {
   return stopping_;
 }
 
+bool Watcher::Post(std::function<void()> task) {
+  constexpr size_t kTasksMax = 64;
+  MutexLock lock(mutex_);
+  if (stopping_ || tasks_.size() >= kTasksMax) return false;
+  tasks_.push_back(std::move(task));
+  wake_.NotifyAll();
+  return true;
+}
+
 void Watcher::Run() {
   const auto period = std::chrono::milliseconds(
       static_cast<int64_t>(1000 * config_.poll_seconds));
   while (true) {
     const auto due = Clock::now() + period;
+    std::deque<std::function<void()>> tasks;
     {
       MutexLock lock(mutex_);
-      while (!stopping_) {
+      while (!stopping_ && tasks_.empty()) {
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             due - Clock::now());
         if (left.count() <= 0) break;
@@ -89,7 +107,9 @@ void Watcher::Run() {
                                   left, std::chrono::seconds(1)));
       }
       if (stopping_) return;
+      tasks.swap(tasks_);
     }
+    for (const auto& task : tasks) task();
     Report("repository", Poll());
   }
 }
@@ -97,7 +117,7 @@ void Watcher::Run() {
 absl::Status Watcher::Poll() {
   auto models = ListModels(config_.repository);
   if (!models.ok()) {
-    metrics_->RepositoryError();
+    metrics_->RepositoryError("repository");
     return models.status();
   }
   metrics_->RepositoryRead();
@@ -119,138 +139,264 @@ absl::Status Watcher::Poll() {
   for (const std::string& model : *models) {
     if (Stopping()) break;
     const absl::Status status = PollModel(model);
-    if (!status.ok()) metrics_->RepositoryError();
+    if (!status.ok()) metrics_->RepositoryError("repository");
     Report(model, status);
   }
   return absl::OkStatus();
 }
 
+std::vector<int64_t> Watcher::InOrder(const std::string& model,
+                                      std::vector<int64_t> versions) const {
+  std::reverse(versions.begin(), versions.end());
+  if (versions.size() > FlowStore::kRecordsMax) {
+    versions.resize(FlowStore::kRecordsMax);
+  }
+  const std::string last = lifecycle_->LastLive(model);
+  if (last.empty() || store_->Live(model) != nullptr) return versions;
+  const auto it =
+      std::find_if(versions.begin(), versions.end(), [&](int64_t version) {
+        const auto digest = ReadDigest(config_.repository, model, version);
+        return digest.ok() && *digest == last;
+      });
+  if (it != versions.end()) std::rotate(versions.begin(), it, it + 1);
+  return versions;
+}
+
 absl::Status Watcher::PollModel(const std::string& model) {
   auto versions = ListVersions(config_.repository, model);
   if (!versions.ok()) return versions.status();
-  const VersionRef live = store_->Live(model);
   if (!versions->empty()) metrics_->AddModel(model);
-  bool settled = false;  // a newer one is live: older ones are only listed
-  size_t listed = 0;
-  for (auto it = versions->rbegin(); it != versions->rend(); ++it) {
-    if (Stopping() || ++listed > FlowStore::kRecordsMax) break;
-    const int64_t version = *it;
-    if (live != nullptr && version <= live->version) break;
-    const auto record = store_->Record(model, version);
-    if (settled) {
-      if (!record) store_->Put({.model = model, .version = version});
+  // A newer one is live or on its way: older ones are only listed.
+  bool settled = false;
+  for (const int64_t version : InOrder(model, *std::move(versions))) {
+    if (Stopping()) break;
+    const VersionRef live = store_->Live(model);
+    if (live != nullptr && version <= live->version) {
+      List(model, version);
+      continue;
+    }
+    if (settled || (gatekeeper_ != nullptr && gatekeeper_->Busy(model))) {
+      List(model, version);
       continue;
     }
     const auto digest = ReadDigest(config_.repository, model, version);
     if (!digest.ok()) {
       metrics_->ModelLoaded(model, "failed", "unreadable");
+      metrics_->RepositoryError("version");
       Report(absl::StrCat(model, " version ", version), digest.status());
       continue;
     }
-    if (record && record->state == v1::VERSION_STATE_REJECTED &&
-        record->digest == *digest) {
-      continue;
-    }
+    if (Settled(model, version, *digest)) continue;
     settled = TryVersion(model, version, *digest);
   }
   return absl::OkStatus();
 }
 
-void Watcher::Reject(VersionRecord record, const absl::Status& why) {
-  record.state = v1::VERSION_STATE_REJECTED;
-  record.reason = std::string(why.message());
-  const bool non_finite = absl::IsOutOfRange(why);
-  metrics_->ModelLoaded(record.model, "rejected",
-                        non_finite              ? "non_finite"
-                        : absl::IsDataLoss(why) ? "damaged"
-                                                : "unusable");
-  const VersionRef live = store_->Live(record.model);
-  Log(LogLevel::kError,
-      absl::StrCat(record.model, " version ", record.version, " (",
-                   record.digest.substr(0, 12), ") rejected: ", record.reason,
-                   live == nullptr ? "; nothing is live"
-                                   : absl::StrCat("; version ", live->version,
-                                                  " keeps serving")));
+void Watcher::List(const std::string& model, int64_t version) {
+  if (store_->Record(model, version)) return;
+  VersionRecord record{.model = model, .version = version};
+  record.digest = ReadDigest(config_.repository, model, version).value_or("");
   store_->Put(std::move(record));
 }
 
-bool Watcher::TryVersion(const std::string& model, int64_t version,
-                         const std::string& digest) {
+bool Watcher::Settled(const std::string& model, int64_t version,
+                      const std::string& digest) {
+  const bool serving = store_->Live(model) != nullptr;
+  const auto record = store_->Record(model, version);
+  if (record && record->digest == digest) {
+    switch (record->state) {
+      case v1::VERSION_STATE_REJECTED:
+      case v1::VERSION_STATE_QUARANTINED:
+      case v1::VERSION_STATE_GATING:
+        return true;
+      case v1::VERSION_STATE_LIVE:
+      case v1::VERSION_STATE_PREVIOUS:
+      case v1::VERSION_STATE_RETIRED:
+        return serving;
+      default:
+        break;
+    }
+  }
+  VersionRecord known{.model = model, .version = version, .digest = digest};
+  const auto standing = lifecycle_->Standing(model, digest);
+  if (standing && standing->state() != v1::VERSION_STATE_LIVE) {
+    known.state = standing->state();
+    known.reason = standing->reason();
+    known.gate = std::make_shared<const v1::GateReport>(standing->gate());
+    store_->Put(std::move(known));
+    return true;
+  }
+  // Accepted in an earlier run, and an operator put an older one in its place.
+  const bool untouched =
+      !record || record->state == v1::VERSION_STATE_DISCOVERED;
+  if (untouched && serving && standing) {
+    known.state = v1::VERSION_STATE_RETIRED;
+    store_->Put(std::move(known));
+    return true;
+  }
+  return false;
+}
+
+absl::StatusOr<VersionRef> Watcher::Build(const Checkpoint& checkpoint,
+                                          int step_factor) {
+  absl::StatusOr<std::unique_ptr<TileSampler>> sampler;
+  try {
+    sampler = make_sampler_(checkpoint, step_factor);
+  } catch (const std::exception& e) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the flow could not be built: ", e.what()));
+  }
+  if (!sampler.ok()) return sampler.status();
+  auto served = std::make_unique<ServedVersion>();
+  served->model = checkpoint.manifest.model();
+  served->version = checkpoint.manifest.version();
+  served->digest = checkpoint.digest;
+  served->digest_prefix = DigestPrefix(checkpoint.digest);
+  served->manifest = checkpoint.manifest;
+  served->numerics_mode = (*sampler)->numerics_mode();
+  served->lattice = (*sampler)->lattice();
+  served->tile = (*sampler)->tile();
+  served->sampler = *std::move(sampler);
+  return graveyard_->Adopt(std::move(served));
+}
+
+VersionRef Watcher::LoadVersion(const std::string& model, int64_t version,
+                                const std::string& digest,
+                                GateSubject* subject) {
   const auto start = Clock::now();
   VersionRecord record{.model = model, .version = version, .digest = digest};
   record.state = v1::VERSION_STATE_VERIFYING;
   store_->Put(record);
-  auto checkpoint = ReadVersion(config_.repository, model, version);
+  const auto checkpoint = ReadVersion(config_.repository, model, version);
   if (!checkpoint.ok()) {
     if (Permanent(checkpoint.status())) {
-      Reject(std::move(record), checkpoint.status());
+      lifecycle_->Reject(
+          std::move(record),
+          absl::IsDataLoss(checkpoint.status()) ? "damaged" : "unusable",
+          std::string(checkpoint.status().message()));
     } else {
       metrics_->ModelLoaded(model, "failed", "unreadable");
+      metrics_->RepositoryError("version");
       Report(absl::StrCat(model, " version ", version), checkpoint.status());
+      // Tried again at the next poll.
+      record.state = v1::VERSION_STATE_DISCOVERED;
+      store_->Put(std::move(record));
     }
-    return false;
+    return nullptr;
   }
   metrics_->LoadPhase(model, "verify", Since(start));
 
   const auto load_start = Clock::now();
   record.digest = checkpoint->digest;
+  record.reason.clear();
   record.manifest = std::make_shared<const v1::Manifest>(checkpoint->manifest);
   record.state = v1::VERSION_STATE_LOADING;
   store_->Put(record);
-  absl::StatusOr<std::unique_ptr<TileSampler>> sampler;
-  try {
-    sampler = make_sampler_(*checkpoint);
-  } catch (const std::exception& e) {
-    sampler = absl::FailedPreconditionError(
-        absl::StrCat("the flow could not be built: ", e.what()));
+  auto loaded = Build(*checkpoint, 1);
+  if (loaded.ok() && subject != nullptr) {
+    auto doubled = Build(*checkpoint, 2);
+    if (doubled.ok()) {
+      *subject = {*loaded, *doubled, ReferenceOf(**loaded)};
+    } else {
+      loaded = doubled.status();
+    }
   }
-  if (!sampler.ok()) {
-    Reject(std::move(record), sampler.status());
-    return false;
+  if (!loaded.ok()) {
+    lifecycle_->Reject(std::move(record), "unusable",
+                       std::string(loaded.status().message()));
+    return nullptr;
   }
-  auto served = std::make_unique<ServedVersion>();
-  served->model = model;
-  served->version = version;
-  served->digest = checkpoint->digest;
-  served->digest_prefix = DigestPrefix(checkpoint->digest);
-  served->manifest = std::move(checkpoint->manifest);
-  served->numerics_mode = (*sampler)->numerics_mode();
-  served->lattice = (*sampler)->lattice();
-  served->tile = (*sampler)->tile();
-  served->sampler = std::move(*sampler);
-  const VersionRef ref = graveyard_->Adopt(std::move(served));
   metrics_->LoadPhase(model, "load", Since(load_start));
 
   const auto smoke_start = Clock::now();
-  const absl::Status smoke = SmokeCheck(ref);
-  if (absl::IsCancelled(smoke)) return false;
+  const absl::Status smoke = SmokeCheck(*loaded);
+  if (absl::IsCancelled(smoke)) return nullptr;
   if (!smoke.ok()) {
-    Reject(std::move(record), smoke);
-    return false;
+    lifecycle_->Reject(std::move(record),
+                       absl::IsOutOfRange(smoke) ? "non_finite" : "unusable",
+                       std::string(smoke.message()));
+    return nullptr;
   }
   metrics_->LoadPhase(model, "warmup", Since(smoke_start));
-
-  record.numerics_mode = ref->numerics_mode;
-  record.state = v1::VERSION_STATE_LIVE;
+  record.numerics_mode = (*loaded)->numerics_mode;
   store_->Put(std::move(record));
-  const auto& quality = ref->manifest.quality();
-  metrics_->AddVersion(model, version, ref->digest,
-                       ref->manifest.log_weight_reference(), quality.ess(),
-                       quality.acceptance());
-  metrics_->SetSlot(model, version, "live");
-  const VersionRef before = store_->Live(model);
-  const VersionRef retired = store_->GoLive(ref);
-  if (before != nullptr) {
-    metrics_->SetSlot(model, before->version, "previous");
+  return *std::move(loaded);
+}
+
+std::shared_ptr<const Reference> Watcher::ReferenceOf(
+    const ServedVersion& version) {
+  auto reference = ReadReference(config_.repository, version.model);
+  const std::string subject = absl::StrCat(version.model, " reference");
+  if (absl::IsNotFound(reference.status())) return nullptr;
+  if (reference.ok()) {
+    const v1::ReferenceManifest& manifest = reference->manifest;
+    if (manifest.lattice().SerializeAsString() !=
+            version.manifest.spec().lattice().SerializeAsString() ||
+        manifest.action().SerializeAsString() !=
+            version.manifest.spec().action().SerializeAsString()) {
+      reference = absl::FailedPreconditionError(absl::StrCat(
+          "is of another action or lattice than ", version.Name(),
+          "; the gate does without it. Write it again with latticed-train "
+          "reference"));
+    }
   }
-  if (retired != nullptr) metrics_->SetSlot(model, retired->version, "");
-  metrics_->QueueCapacity(
-      model,
-      config_.buffer_bytes_max / Block::Bytes(1, ref->lattice.Sites(), true));
-  metrics_->ModelLoaded(model, "live", "");
-  Log(LogLevel::kInfo,
-      absl::StrCat(ref->Name(), " is live: ", ref->numerics_mode));
-  on_live_(model);
+  Report(subject, reference.status());
+  if (!reference.ok()) {
+    metrics_->RepositoryError("reference");
+    return nullptr;
+  }
+  return std::make_shared<const Reference>(*std::move(reference));
+}
+
+absl::StatusOr<VersionRef> Watcher::Load(const std::string& model,
+                                         const std::string& digest) {
+  for (const VersionRef& loaded : {store_->Live(model), store_->Previous(model),
+                                   store_->Candidate(model)}) {
+    if (loaded != nullptr && loaded->digest == digest) return loaded;
+  }
+  const auto versions = ListVersions(config_.repository, model);
+  if (!versions.ok()) return versions.status();
+  for (auto it = versions->rbegin(); it != versions->rend(); ++it) {
+    const auto found = ReadDigest(config_.repository, model, *it);
+    if (!found.ok() || *found != digest) continue;
+    if (const VersionRef loaded = LoadVersion(model, *it, digest, nullptr)) {
+      return loaded;
+    }
+    const auto record = store_->Record(model, *it);
+    return absl::FailedPreconditionError(absl::StrCat(
+        model, " version ", *it, " cannot be loaded: ",
+        record && !record->reason.empty() ? record->reason
+                                          : "see the server's log"));
+  }
+  return absl::NotFoundError(absl::StrCat("the repository has no version of ",
+                                          model, " with digest ", digest));
+}
+
+bool Watcher::TryVersion(const std::string& model, int64_t version,
+                         const std::string& digest) {
+  const auto standing = lifecycle_->Standing(model, digest);
+  const bool accepted = standing.has_value();
+  const bool gate = gatekeeper_ != nullptr && !accepted;
+  GateSubject subject;
+  const VersionRef loaded =
+      LoadVersion(model, version, digest, gate ? &subject : nullptr);
+  if (loaded == nullptr) return false;
+  const VersionRef live = store_->Live(model);
+  if (gatekeeper_ != nullptr && live != nullptr &&
+      !SameTheory(*loaded, *live)) {
+    lifecycle_->Reject(
+        *store_->Record(model, version), "unusable",
+        absl::StrCat("it has another action or lattice than ", live->Name(),
+                     "; publish it as another model"));
+    return false;
+  }
+  if (live == nullptr || !gate) {
+    lifecycle_->GoLive(
+        loaded, accepted && standing->has_gate() ? &standing->gate() : nullptr);
+  } else {
+    lifecycle_->Gate(loaded);
+  }
+  if (gate) gatekeeper_->Add(std::move(subject));
   return true;
 }
 

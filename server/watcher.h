@@ -1,18 +1,22 @@
-// Polls the repository and brings its newest valid version of each model live.
+// Polls the repository and loads the newest version of each model that nothing
+// speaks against.
 //
 // Reading, verifying and loading happen on this thread; the smoke check's draws
-// share the device with those of calls. Nothing here ever takes a live version
-// away: not an unreadable repository, an empty one, or a worse checkpoint. A
-// version that failed is REJECTED with the reason and not tried again unless
-// its digest changes; one that could not be read is tried at the next poll.
+// share the device with those of calls. A version that passes it goes to the
+// gate, or live at once if the gate accepted it before or the model has nothing
+// to serve. Nothing here ever takes a live version away: not an unreadable
+// repository, an empty one, or a worse checkpoint. What could not be read is
+// tried again at the next poll, what is damaged is not.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <set>
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +24,8 @@
 #include "core/sampling/tile_sampler.h"
 #include "server/config.h"
 #include "server/flow_store.h"
+#include "server/gatekeeper.h"
+#include "server/lifecycle.h"
 #include "server/metrics.h"
 #include "server/mutex.h"
 #include "server/scheduler.h"
@@ -27,34 +33,58 @@
 
 namespace latticed {
 
+// `step_factor` times the spec's RK4 steps.
 using SamplerFactory =
     std::function<absl::StatusOr<std::unique_ptr<TileSampler>>(
-        const Checkpoint&)>;
+        const Checkpoint&, int step_factor)>;
 
 class Watcher {
  public:
-  // All outlive it. `on_live` hears of every model that has a live version.
+  // `gatekeeper`: null for no gate.
   Watcher(const Config& config, SamplerFactory make_sampler,
           std::shared_ptr<FlowStore> store,
           std::shared_ptr<Scheduler> scheduler,
           std::shared_ptr<Graveyard> graveyard,
           std::shared_ptr<Metrics> metrics,
-          std::function<void(const std::string& model)> on_live);
+          std::shared_ptr<Lifecycle> lifecycle,
+          std::shared_ptr<Gatekeeper> gatekeeper);
   ~Watcher();  // stops
 
   // One pass. The error, if any, is the repository's own.
   absl::Status Poll();
   // Polls on a thread of its own from now on.
   void Start();
+  // Runs on that thread, before the next poll, which follows at once. False if
+  // too many wait already; dropped when it stops.
+  bool Post(std::function<void()> task);
+  // Loads a version by its digest, for Promote; the polling thread only.
+  // NOT_FOUND, or why it cannot be loaded.
+  absl::StatusOr<VersionRef> Load(const std::string& model,
+                                  const std::string& digest);
   void Stop();
 
  private:
   void Run();
   absl::Status PollModel(const std::string& model);
-  // True once `version` is settled: live or rejected.
+  // Newest first, but the one that was live when the server last ran before
+  // all if nothing is.
+  std::vector<int64_t> InOrder(const std::string& model,
+                               std::vector<int64_t> versions) const;
+  // Makes a version known that is not looked at.
+  void List(const std::string& model, int64_t version);
+  // Whether there is nothing to do for a version, which then has a record that
+  // says why.
+  bool Settled(const std::string& model, int64_t version,
+               const std::string& digest);
+  // True once `version` is live or at the gate.
   bool TryVersion(const std::string& model, int64_t version,
                   const std::string& digest);
-  void Reject(VersionRecord record, const absl::Status& why);
+  // Verified, loaded and smoke-checked; null if not, which the record tells.
+  VersionRef LoadVersion(const std::string& model, int64_t version,
+                         const std::string& digest, GateSubject* subject);
+  absl::StatusOr<VersionRef> Build(const Checkpoint& checkpoint,
+                                   int step_factor);
+  std::shared_ptr<const Reference> ReferenceOf(const ServedVersion& version);
   // OK, or why the draws are not fit to serve.
   absl::Status SmokeCheck(const VersionRef& version);
   // Logs a problem once, until it changes or goes away.
@@ -67,7 +97,8 @@ class Watcher {
   const std::shared_ptr<Scheduler> scheduler_;
   const std::shared_ptr<Graveyard> graveyard_;
   const std::shared_ptr<Metrics> metrics_;
-  const std::function<void(const std::string&)> on_live_;
+  const std::shared_ptr<Lifecycle> lifecycle_;
+  const std::shared_ptr<Gatekeeper> gatekeeper_;
 
   // Polling thread only.
   std::map<std::string, std::string> reported_;
@@ -75,6 +106,7 @@ class Watcher {
   mutable Mutex mutex_;
   CondVar wake_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

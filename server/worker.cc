@@ -42,7 +42,7 @@ void Worker::Run() {
         metrics_->TileDrawn(tile.version->model, tile.draws, tile.version->tile,
                             seconds.count());
       }
-      scheduler_->FinishTile(tile, error);
+      scheduler_->FinishTile(tile, error, seconds.count());
       tile = Tile();
     }
     graveyard_->Empty();

@@ -17,5 +17,6 @@ struct Interrupt {
 int RunModels(const CommandOptions& options, const Interrupt& interrupt);
 int RunSample(const CommandOptions& options, const Interrupt& interrupt);
 int RunChain(const CommandOptions& options, const Interrupt& interrupt);
+int RunMeasure(const CommandOptions& options, const Interrupt& interrupt);
 
 }  // namespace latticed

@@ -19,6 +19,7 @@ constexpr char kProgramHelp[] =
   latticectl models                           what the server has
   latticectl sample --model M --count N       independent draws with log q and S
   latticectl chain --model M --steps N        an independence Metropolis chain
+  latticectl measure --model M --observable O observables and log Z with errors
   latticectl COMMAND --help                   flags and examples of a command
 
 Exit codes
@@ -29,6 +30,8 @@ Exit codes
   4    the server failed, or sent something that contradicts itself
   130  interrupted; complete blocks are kept in a valid, shorter file
 )";
+
+constexpr uint64_t kShardsMax = 64;
 
 constexpr char kModelsExamples[] = R"(
 Examples
@@ -62,6 +65,20 @@ configuration is) and accept [steps]; F.npy holds phi alone. The token that
 continues the chain is written to --token_file, by default to F.npz.token.
 )";
 
+constexpr char kMeasureExamples[] = R"(
+Examples
+  latticectl measure --model phi4-l8 --observable chi_2 --relative_error 1e-3
+  latticectl measure --model phi4-l8 --observable chi_2,m_p_L,log_Z --draws 1e6
+  latticectl measure --model phi4-l32 --observable chi_2 --seconds 60 --shards 2
+      --server gpu1:7410,gpu2:7410 --output chi2.json
+
+Observables: chi_2 abs_M binder_U phi2 link_energy action_per_site xi_2nd m_p_L
+xi log_Z, and Gt_<t>, m_eff_<t> for t up to L/2. The measurement ends at
+whichever limit comes first. Shards draw from streams, or parts of --stream, of
+their own; their sums are merged exactly. With --draws, --stream and one shard
+the same command gives the same numbers again.
+)";
+
 void AddCommonFlags(FlagSet* flags, CommandOptions* o) {
   flags->Add("server", "HOST:PORT", "default 127.0.0.1:7410", &o->server);
   flags->AddSwitch("quiet", "no progress, no table", &o->quiet);
@@ -89,7 +106,7 @@ void AddCommonFlags(FlagSet* flags, CommandOptions* o) {
   flags->AddSwitch("help", "this text", &o->help);
 }
 
-void AddDrawFlags(FlagSet* flags, CommandOptions* o) {
+void AddDrawFlags(FlagSet* flags, const char* output, CommandOptions* o) {
   flags->Add("model", "NAME", "see `latticectl models`", &o->model);
   flags->Add("version", "N", "default: the live one", &o->version);
   flags->Add("digest", "HEX", "64 digits, instead of --version", &o->digest);
@@ -99,7 +116,7 @@ void AddDrawFlags(FlagSet* flags, CommandOptions* o) {
              &o->stream);
   flags->Add("stream_id", "HEX",
              "24 digits, as a provenance shows a fresh stream", &o->stream_id);
-  flags->Add("output", "FILE", "F.npy or F.npz", &o->output);
+  flags->Add("output", "FILE", output, &o->output);
   flags->AddSwitch("force", "replace FILE if it exists", &o->force);
   flags->Add("expect_action", "ACTION",
              "refuse any other: m2=-4,lambda=6.008 (phi^4 in the\n"
@@ -116,7 +133,7 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
     flags.Add("count", "N", "number of draws, 1..2^40", &o->count);
     flags.Add("first_index", "K", "where in the stream to begin (default 0)",
               &o->first_index);
-    AddDrawFlags(&flags, o);
+    AddDrawFlags(&flags, "F.npy or F.npz", o);
   } else if (command == "chain") {
     flags.Add("steps", "N", "further steps, 1..2^40", &o->steps);
     flags.Add("thinning", "N", "keep every n-th step (default 1)",
@@ -126,10 +143,77 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
               "it holds the new one. If there is no such file, a\n"
               "chain of --model begins and FILE is created",
               &o->token_file);
-    AddDrawFlags(&flags, o);
+    AddDrawFlags(&flags, "F.npy or F.npz", o);
+  } else if (command == "measure") {
+    flags.Add("observable", "NAME,...", "see below", &o->observable_list);
+    flags.Add("relative_error", "X", "until every error is below X times value",
+              &o->relative_error);
+    flags.Add("effective_samples", "N", "until ESS times draws is N",
+              &o->effective_samples);
+    flags.Add("seconds", "S", "until S seconds have passed", &o->seconds);
+    flags.Add("draws", "N", "until N draws, or steps, have been made",
+              &o->draws);
+    flags.Add("estimator", "NAME",
+              "importance (default), or chain: Metropolis, errors by\n"
+              "the Gamma method",
+              &o->estimator);
+    flags.Add("shards", "K",
+              "measure in K calls at once, spread over the servers of\n"
+              "--server A,B,... (default 1)",
+              &o->shards);
+    flags.Add("first_index", "K", "where in the stream to begin (default 0)",
+              &o->first_index);
+    AddDrawFlags(&flags, "F.json: results, sums and provenance", o);
   }
   AddCommonFlags(&flags, o);
   return flags;
+}
+
+absl::Status CheckSelection(const CommandOptions& options) {
+  if (options.version.has_value() && !options.digest.empty()) {
+    return absl::InvalidArgumentError(
+        "--version and --digest both choose a version: give one of them");
+  }
+  if (!options.stream.empty() && !options.stream_id.empty()) {
+    return absl::InvalidArgumentError(
+        "--stream and --stream_id both choose a stream: give one of them");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMeasure(CommandOptions* options) {
+  if (options->model.empty()) {
+    return absl::InvalidArgumentError(
+        "--model is REQUIRED; `latticectl models` lists what there is");
+  }
+  options->observables =
+      absl::StrSplit(options->observable_list, ',', absl::SkipEmpty());
+  if (options->observables.empty()) {
+    return absl::InvalidArgumentError(
+        "--observable is REQUIRED: names such as chi_2,log_Z; "
+        "`latticectl measure --help` lists them");
+  }
+  if (options->relative_error == 0 && options->effective_samples == 0 &&
+      options->seconds == 0 && options->draws == 0) {
+    return absl::InvalidArgumentError(
+        "a limit is REQUIRED: --relative_error, --effective_samples, "
+        "--seconds or --draws");
+  }
+  if (options->estimator != "importance" && options->estimator != "chain") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--estimator: '", options->estimator, "' is not importance or chain"));
+  }
+  if (options->shards < 1 || options->shards > kShardsMax ||
+      (options->draws > 0 && options->draws < options->shards)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--shards must be 1..", kShardsMax,
+                     " and at most --draws, got ", options->shards));
+  }
+  if (!options->output.empty() && !absl::EndsWith(options->output, ".json")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--output: ", options->output, " must end in .json"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -141,6 +225,10 @@ absl::Status ParseCommand(const std::string& command,
     return s;
   }
   if (options->help || command == "models") return absl::OkStatus();
+  if (command == "measure") {
+    if (absl::Status s = CheckMeasure(options); !s.ok()) return s;
+    return CheckSelection(*options);
+  }
   const bool chain = command == "chain";
   const uint64_t n = chain ? options->steps : options->count;
   if (n < 1 || n > uint64_t{1} << 40) {
@@ -160,15 +248,7 @@ absl::Status ParseCommand(const std::string& command,
     return absl::InvalidArgumentError(absl::StrCat(
         "--output: ", options->output, " must end in .npy or .npz"));
   }
-  if (options->version.has_value() && !options->digest.empty()) {
-    return absl::InvalidArgumentError(
-        "--version and --digest both choose a version: give one of them");
-  }
-  if (!options->stream.empty() && !options->stream_id.empty()) {
-    return absl::InvalidArgumentError(
-        "--stream and --stream_id both choose a stream: give one of them");
-  }
-  return absl::OkStatus();
+  return CheckSelection(*options);
 }
 
 std::string HelpText(const std::string& command) {
@@ -188,6 +268,11 @@ std::string HelpText(const std::string& command) {
     return absl::StrCat(
         "latticectl chain: an independence Metropolis chain of draws\n\n",
         flags, kChainExamples);
+  }
+  if (command == "measure") {
+    return absl::StrCat(
+        "latticectl measure: observables and log Z, computed by the server\n\n",
+        flags, kMeasureExamples);
   }
   return kProgramHelp;
 }

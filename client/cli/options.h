@@ -27,7 +27,7 @@ struct CommandOptions {
   std::string tls_server_name;
   std::string auth_token_file;  // of who calls; token_file below is a chain's
 
-  // sample and chain.
+  // sample, chain and measure.
   std::string model;
   std::optional<uint64_t> version;
   std::string digest;
@@ -46,6 +46,16 @@ struct CommandOptions {
   uint64_t steps = 0;
   uint64_t thinning = 1;
   std::string token_file;
+
+  // measure.
+  std::string observable_list;  // as typed
+  std::vector<std::string> observables;
+  std::string estimator = "importance";
+  double relative_error = 0;
+  double effective_samples = 0;
+  double seconds = 0;
+  uint64_t draws = 0;
+  uint64_t shards = 1;
 };
 
 // A command's flags into `options`. INVALID_ARGUMENT says which flag and why.
@@ -68,7 +78,8 @@ absl::StatusOr<v1::ModelSelector> SelectorFromOptions(
 absl::StatusOr<std::optional<v1::RngStream>> StreamFromOptions(
     const CommandOptions& options);
 
-// Model, stream and guards of a StreamSamplesRequest or a ChainStart.
+// Model, stream and guards of a StreamSamplesRequest, ChainStart or
+// MeasureRequest.
 template <typename Message>
 absl::Status FillStart(const CommandOptions& options, Message* message) {
   const auto selector = SelectorFromOptions(options);

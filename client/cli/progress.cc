@@ -16,6 +16,7 @@ namespace {
 constexpr int kBarWidth = 24;
 constexpr absl::Duration kBarEvery = absl::Milliseconds(100);
 constexpr absl::Duration kLineEvery = absl::Seconds(10);
+constexpr absl::Duration kShownEvery = absl::Seconds(2);
 
 }  // namespace
 
@@ -66,6 +67,20 @@ void Progress::Draw(absl::Time now) {
   } else {
     std::fprintf(stderr, "%s %3.0f%%  %s\n", label_.c_str(), 100 * share,
                  figures.c_str());
+  }
+}
+
+void Progress::Show(const std::string& line) {
+  if (style_ == Style::kNone) return;
+  const absl::Time now = absl::Now();
+  if (now - last_ < (style_ == Style::kBar ? kBarEvery : kShownEvery)) return;
+  last_ = now;
+  if (style_ == Style::kBar) {
+    std::fprintf(stderr, "\r\033[K%s  %s", label_.c_str(), line.c_str());
+    std::fflush(stderr);
+    on_screen_ = true;
+  } else {
+    std::fprintf(stderr, "%s  %s\n", label_.c_str(), line.c_str());
   }
 }
 

@@ -20,6 +20,9 @@ class Progress {
   ~Progress();
 
   void Update(uint64_t done);
+  // For work of unknown length: `line` in place of a bar, or every two seconds
+  // in a log.
+  void Show(const std::string& line);
   // A line of its own, whatever the style but kNone.
   void Note(const std::string& line);
   // Removes the bar; further updates are not shown.

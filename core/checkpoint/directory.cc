@@ -102,7 +102,7 @@ absl::StatusOr<Directory> Directory::OpenOrCreate(const std::string& path) {
   const size_t slash = parent.rfind('/');
   const std::string name = parent.substr(slash + 1);
   if (slash == std::string::npos) {
-    parent = ".";
+    parent.assign(1, '.');
   } else {
     parent.resize(std::max<size_t>(slash, 1));
   }

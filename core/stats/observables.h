@@ -27,6 +27,9 @@
 
 namespace latticed {
 
+// The names above on a lattice with this L_1, e.g. up to "Gt_4" for 8.
+std::vector<std::string> ObservableNames(int64_t l1);
+
 // What one configuration contributes: every estimate is a function of weighted
 // means of these.
 struct Measurement {

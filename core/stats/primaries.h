@@ -18,9 +18,7 @@ enum Primary { kM2, kAbsM, kM4, kPhi2, kLink, kFMin, kAction, kGt };
 int64_t PrimaryCount(int64_t l1);
 double PrimaryOf(const Measurement& measurement, int64_t primary);
 
-// Names of the observables, and their values at given means of the primary
-// quantities, in the same order.
-std::vector<std::string> ObservableNames(int64_t l1);
+// In the order of ObservableNames, at given means of the primary quantities.
 std::vector<double> ObservablesAt(absl::Span<const double> mean, int64_t l0,
                                   int64_t l1);
 

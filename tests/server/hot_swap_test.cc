@@ -227,7 +227,7 @@ TEST_F(HotSwap, ALostRepositoryUnloadsNothing) {
   Start();
   const std::string aside = repository_.path() + ".aside";
   fs::rename(repository_.path(), aside);
-  const char* errors = "latticed_repository_errors_total";
+  const char* errors = "latticed_repository_errors_total{kind=\"repository\"}";
   EXPECT_TRUE(Eventually(
       [&] { return MetricValue(server_->metrics().Text(), errors) >= 2; }));
   EXPECT_EQ(LiveVersion(), 1);

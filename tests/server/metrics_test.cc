@@ -86,7 +86,7 @@ TEST_F(MetricsPage, SeriesExistAtZeroBeforeAnythingHappens) {
         "latticed_configurations_discarded_total{model=\"toy\"}",
         "latticed_queue_configurations{model=\"toy\"}",
         "latticed_rpc_rejected_total{reason=\"queue_full\"}",
-        "latticed_repository_errors_total",
+        "latticed_repository_errors_total{kind=\"repository\"}",
         "latticed_dropped_observations_total"}) {
     EXPECT_EQ(MetricValue(page, series), 0) << series;
   }

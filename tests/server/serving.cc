@@ -74,6 +74,7 @@ Config TestConfig(const std::string& repository) {
   config.admin_listen = "127.0.0.1:0";
   config.poll_seconds = 0.05;
   config.smoke_draws = 64;
+  config.gate_draws = 0;
   config.drain_seconds = 5;
   return config;
 }

@@ -72,14 +72,14 @@ TEST(Start, AModelThatIsStillLoadingIsNotUnknown) {
   const SamplerFactory factory = ToySamplers();
   const auto server = Server::Start(
       config,
-      [&](const Checkpoint& checkpoint) {
+      [&](const Checkpoint& checkpoint, int step_factor) {
         if (answers.empty()) {
           for (const char* model : {"second", "nowhere"}) {
             answers.push_back(CodeAndReason(
                 Stream(Connect(port), DrawsOf(model, "s", 0, 1)).status));
           }
         }
-        return factory(checkpoint);
+        return factory(checkpoint, step_factor);
       },
       nullptr);
   ASSERT_THAT(server, IsOk());

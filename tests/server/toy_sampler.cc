@@ -1,5 +1,6 @@
 #include "tests/server/toy_sampler.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -14,6 +15,34 @@ namespace latticed {
 namespace {
 
 constexpr double kLogTwoPi = 1.8378770664093453;
+
+// log of the normal density around `centre` with standard deviation `scale`.
+double LogNormal(absl::Span<const float> phi, double centre, double scale) {
+  double sum = 0;
+  for (const float value : phi) {
+    const double z = (double{value} - centre) / scale;
+    sum += -z * z / 2 - kLogTwoPi / 2 - std::log(scale);
+  }
+  return sum;
+}
+
+double LogAddExp(double a, double b) {
+  return std::max(a, b) + std::log1p(std::exp(-std::abs(a - b)));
+}
+
+double Action(const ToyFlow& flow, absl::Span<const float> phi) {
+  const double normalisation = static_cast<double>(phi.size()) * kLogTwoPi / 2;
+  if (flow.well == 0) return -LogNormal(phi, 0, 1) - normalisation;
+  return -LogAddExp(LogNormal(phi, flow.well, 1),
+                    LogNormal(phi, -flow.well, 1)) -
+         normalisation;
+}
+
+double LogQ(const ToyFlow& flow, absl::Span<const float> phi) {
+  const double up = LogNormal(phi, flow.well, flow.scale);
+  if (flow.well == 0 || flow.collapsed) return up;
+  return LogAddExp(up, LogNormal(phi, -flow.well, flow.scale)) - std::log(2.0);
+}
 
 class ToySampler final : public TileSampler {
  public:
@@ -49,9 +78,16 @@ class ToySampler final : public TileSampler {
     }
   }
 
-  void Evaluate(absl::Span<const float>, absl::Span<double>,
-                absl::Span<double>) override {
-    std::abort();
+  void Evaluate(absl::Span<const float> phi, absl::Span<double> log_q,
+                absl::Span<double> action) override {
+    const size_t sites = static_cast<size_t>(lattice_.Sites());
+    if (log_q.size() > static_cast<size_t>(tile())) std::abort();
+    ++ToyTiles();
+    for (size_t i = 0; i < log_q.size(); ++i) {
+      const auto field = phi.subspan(i * sites, sites);
+      log_q[i] = LogQ(flow_, field) + flow_.evaluate_error;
+      action[i] = Action(flow_, field);
+    }
   }
 
  private:
@@ -75,12 +111,13 @@ ToyDraw DrawToy(const ToyFlow& flow, const StreamId& stream, uint64_t index) {
   ToyDraw draw;
   draw.phi.resize(flow.l0 * flow.l1);
   Normals(stream, index, Purpose::kBaseDraw, absl::MakeSpan(draw.phi));
+  const bool up =
+      flow.collapsed || Uniform(stream, index, Purpose::kAccept) < 0.5;
   for (float& phi : draw.phi) {
-    const double z = phi;
-    draw.log_q += -z * z / 2 - kLogTwoPi / 2 - std::log(double{flow.scale});
-    phi *= flow.scale;
-    draw.action += double{phi} * phi / 2;
+    phi = phi * flow.scale + (up ? flow.well : -flow.well);
   }
+  draw.log_q = LogQ(flow, draw.phi) + flow.step_error;
+  draw.action = Action(flow, draw.phi);
   if (flow.numerics == 2) draw.log_q = std::nextafter(draw.log_q, 0.0);
   if (flow.nan_every > 0 && index % static_cast<uint64_t>(flow.nan_every) ==
                                 static_cast<uint64_t>(flow.nan_every) - 1) {
@@ -96,6 +133,7 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
   spec.mutable_lattice()->add_extent(flow.l0);
   spec.mutable_lattice()->add_extent(flow.l1);
   spec.set_tile(flow.tile);
+  spec.set_ess_floor(flow.ess_floor);
   manifest.mutable_quality()->set_ess(0.5);
   manifest.mutable_quality()->set_acceptance(0.25);
   manifest.mutable_quality()->set_step_doubling_rms(1e-3);
@@ -105,7 +143,11 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
                                      static_cast<float>(flow.delay_us),
                                      static_cast<float>(flow.throw_from),
                                      flow.unusable ? 1.0f : 0.0f,
-                                     static_cast<float>(flow.numerics)};
+                                     static_cast<float>(flow.numerics),
+                                     flow.well,
+                                     flow.collapsed ? 1.0f : 0.0f,
+                                     flow.step_error,
+                                     flow.evaluate_error};
   const Weights weights = {
       {"toy", {{static_cast<int64_t>(values.size())}, values}}};
   auto published = Publish(repository, flow.model, manifest, weights);
@@ -117,8 +159,8 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
 }
 
 SamplerFactory ToySamplers() {
-  return [](const Checkpoint& checkpoint)
-             -> absl::StatusOr<std::unique_ptr<TileSampler>> {
+  return [](const Checkpoint& checkpoint,
+            int step_factor) -> absl::StatusOr<std::unique_ptr<TileSampler>> {
     const std::vector<float>& values = checkpoint.weights.at("toy").values;
     const v1::ModelSpec& spec = checkpoint.manifest.spec();
     ToyFlow flow;
@@ -131,6 +173,10 @@ SamplerFactory ToySamplers() {
     flow.delay_us = static_cast<int>(values[2]);
     flow.throw_from = static_cast<int64_t>(values[3]);
     flow.numerics = static_cast<int>(values[5]);
+    flow.well = values[6];
+    flow.collapsed = values[7] != 0;
+    flow.step_error = step_factor == 1 ? values[8] : 0;
+    flow.evaluate_error = values[9];
     if (values[4] != 0) {
       return absl::FailedPreconditionError(
           "weights.toy: has the wrong shape; publish it again");

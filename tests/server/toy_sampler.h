@@ -34,6 +34,16 @@ struct ToyFlow {
   int64_t throw_from = -1;
   // The factory refuses it.
   bool unusable = false;
+  // Two modes: S = -log sum_+- exp(-sum_x (phi_x -+ well)^2 / 2), and draws are
+  // z scale +- well, the sign a coin's. Collapsed: always +.
+  float well = 0;
+  bool collapsed = false;
+  // log q of drawing is off by this at N steps, exact at 2N.
+  float step_error = 0;
+  // log q of evaluating is off by this.
+  float evaluate_error = 0;
+  // Of the manifest's spec.
+  float ess_floor = 0;
   // 2: other bits from the same weights, as on another kind of machine.
   int numerics = 1;
 };

@@ -21,6 +21,7 @@
 namespace latticed {
 namespace {
 
+using ::testing::Contains;
 using ::testing::HasSubstr;
 using Clock = std::chrono::steady_clock;
 
@@ -71,7 +72,7 @@ class Limits : public ::testing::Test {
   // Sends it often. The fastest time counts: others have to do with whatever
   // else this machine does.
   template <typename Call>
-  void ExpectCheapRefusal(const std::string& code_and_reason, Call call) {
+  void ExpectCheapRefusal(const std::vector<std::string>& outcomes, Call call) {
     double fastest = 1e9;
     const int rounds = Longer() ? 2000 : 200;
     for (int i = 0; i < 20; ++i) call();
@@ -80,7 +81,8 @@ class Limits : public ::testing::Test {
       const auto start = Clock::now();
       const grpc::Status status = call();
       fastest = std::min(fastest, Seconds(Clock::now() - start));
-      ASSERT_EQ(Outcome(status), code_and_reason) << status.error_message();
+      ASSERT_THAT(outcomes, Contains(Outcome(status)))
+          << status.error_message();
     }
     EXPECT_LT(fastest, 0.010);
     // A kept request would be 64 KiB each time, 13 MiB and more in all.
@@ -109,7 +111,7 @@ TEST_F(Limits, ARequestBeyond64KibIsRefused) {
       << "64 KiB are read, and looked at";
   pad((size_t{64} << 10) + 1);
   // By gRPC, which knows no reasons.
-  ExpectCheapRefusal("RESOURCE_EXHAUSTED ", [&] { return Send(request); });
+  ExpectCheapRefusal({"RESOURCE_EXHAUSTED "}, [&] { return Send(request); });
 }
 
 TEST_F(Limits, MetadataBeyond8KibIsRefused) {
@@ -126,19 +128,21 @@ TEST_F(Limits, MetadataBeyond8KibIsRefused) {
   // Which may end the connection.
   channel_ = Connect(server_->grpc_port());
   headers.resize(200);  // some 11 KiB
-  ExpectCheapRefusal("RESOURCE_EXHAUSTED ",
+  // Whoever does it over and over loses the connection now and then.
+  ExpectCheapRefusal({"RESOURCE_EXHAUSTED ", "UNAVAILABLE "},
                      [&] { return Send(request, headers); });
+  channel_ = Connect(server_->grpc_port());
   headers.resize(50);
   EXPECT_TRUE(Send(request, headers).ok()) << "the control";
 }
 
 TEST_F(Limits, NumbersAtTheEndOfTheirRangeAreRefused) {
-  ExpectCheapRefusal("INVALID_ARGUMENT INVALID_FIELD", [&] {
+  ExpectCheapRefusal({"INVALID_ARGUMENT INVALID_FIELD"}, [&] {
     return Send(DrawsOf("toy", "s", 0, uint64_t{1} << 63));
   });
-  ExpectCheapRefusal("INVALID_ARGUMENT INVALID_FIELD",
+  ExpectCheapRefusal({"INVALID_ARGUMENT INVALID_FIELD"},
                      [&] { return Send(DrawsOf("toy", "s", 0, UINT64_MAX)); });
-  ExpectCheapRefusal("OUT_OF_RANGE INDEX_OUT_OF_RANGE", [&] {
+  ExpectCheapRefusal({"OUT_OF_RANGE INDEX_OUT_OF_RANGE"}, [&] {
     return Send(DrawsOf("toy", "s", UINT64_MAX - 5, 100));
   });
   const StreamResult last =

@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   config.state_directory = argv[2];
   config.listen = absl::StrCat("127.0.0.1:", argv[3]);
   config.http_listen = "127.0.0.1:0";
+  config.admin_listen = "127.0.0.1:0";
   config.poll_seconds = 0.1;
   config.smoke_draws = 0;
   config.drain_seconds = 5;

@@ -220,11 +220,11 @@ int Serve(const Config& config) {
   phase = Phase::kServing;
   std::cout << "latticed ready grpc="
             << port(config.listen, (*server)->grpc_port())
+            << " http=" << port(config.http_listen, (*server)->http_port())
             << (config.admin_listen.empty()
                     ? ""
                     : " admin=" +
                           port(config.admin_listen, (*server)->admin_port()))
-            << " http=" << port(config.http_listen, (*server)->http_port())
             << " models=" << (*server)->models() << std::endl;
 
   const int number = WaitForSignal();

@@ -17,7 +17,8 @@ EvaluateCall::EvaluateCall(ContextRef context,
                            std::shared_ptr<std::atomic<int>> open)
     : context_(std::move(context)),
       grpc_context_(grpc_context),
-      peer_(PeerOf(grpc_context->peer())),
+      authorized_(
+          context_->authorizer->Check(*grpc_context, Role::kSampler, &peer_)),
       open_(std::move(open)),
       record_(context_->metrics, {"SamplerService", "EvaluateLogProb"}) {
   ++*open_;
@@ -33,6 +34,8 @@ EvaluateCall* EvaluateCall::Launch(const std::shared_ptr<EvaluateCall>& call) {
     status = raw->context_->calls->Add(call);
     if (!status.ok()) {
       raw->context_->metrics->Rejected("draining");
+    } else if (!raw->authorized_.ok()) {
+      status = raw->authorized_;
     } else if (*raw->open_ > kCallsMax) {
       raw->context_->metrics->Rejected("queue_full");
       status = Error(grpc::StatusCode::RESOURCE_EXHAUSTED, "QUEUE_FULL",
@@ -139,7 +142,8 @@ void EvaluateCall::OnReadDone(bool ok) {
     MutexLock lock(mutex_);
     if (doing_ == Doing::kFinished) return;
     const char* reason = "complete";
-    if (cancelled_) {
+    // The end of a cancelled call's messages may be known before the cancel.
+    if (cancelled_ || (!ok && grpc_context_->IsCancelled())) {
       status = grpc::Status(grpc::StatusCode::CANCELLED, "cancelled");
       reason = "client_cancel";
     } else if (ok) {

@@ -50,7 +50,8 @@ class EvaluateCall final
 
   const ContextRef context_;
   grpc::CallbackServerContext* const grpc_context_;
-  const std::string peer_;
+  std::string peer_;  // the principal; constant
+  const grpc::Status authorized_;
   const std::shared_ptr<std::atomic<int>> open_;
   RpcRecord record_;
 

@@ -1,29 +1,83 @@
 #include "client/retry.h"
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/errors.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/completion_queue.h"
+#include "grpcpp/generic/generic_stub.h"
 
 namespace latticed {
+namespace {
+
+// A call that waits for the channel to connect, and asks after the server's
+// health when it has. WaitForStateChange would do, but ends by gRPC's timers,
+// which stand still for as long as the wall clock was set back.
+class Probe {
+ public:
+  explicit Probe(const std::shared_ptr<grpc::Channel>& channel)
+      : stub_(channel) {
+    context_.set_wait_for_ready(true);
+    call_ = stub_.PrepareUnaryCall(&context_, "/grpc.health.v1.Health/Check",
+                                   grpc::ByteBuffer(), &queue_);
+    call_->StartCall();
+    call_->Finish(&reply_, &status_, this);
+  }
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
+  ~Probe() {
+    context_.TryCancel();
+    queue_.Shutdown();
+    void* tag;
+    bool ok;
+    while (queue_.Next(&tag, &ok)) {
+    }
+  }
+
+  void Wait(absl::Duration step) {
+    void* tag;
+    bool ok;
+    if (ended_) {
+      absl::SleepFor(step);
+    } else {
+      ended_ =
+          queue_.AsyncNext(&tag, &ok, absl::ToChronoTime(absl::Now() + step)) ==
+          grpc::CompletionQueue::GOT_EVENT;
+    }
+  }
+
+ private:
+  grpc::GenericStub stub_;
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::GenericClientAsyncResponseReader> call_;
+  grpc::ByteBuffer reply_;
+  grpc::Status status_;
+  bool ended_ = false;
+};
+
+}  // namespace
 
 bool WaitUnless(absl::Duration duration, const std::atomic<bool>* cancelled,
-                grpc::Channel* channel) {
+                const std::shared_ptr<grpc::Channel>& channel) {
   const Stopwatch waited;
+  std::optional<Probe> probe;
+  if (channel != nullptr) probe.emplace(channel);
   while (true) {
     if (cancelled != nullptr && cancelled->load()) return false;
     const absl::Duration left = duration - waited.Elapsed();
     if (left <= absl::ZeroDuration()) return true;
     const absl::Duration step = std::min(left, absl::Milliseconds(20));
-    if (channel == nullptr) {
+    if (probe.has_value()) {
+      probe->Wait(step);
+    } else {
       absl::SleepFor(step);
-      continue;
     }
-    channel->WaitForStateChange(channel->GetState(/*try_to_connect=*/true),
-                                absl::ToChronoTime(absl::Now() + step));
   }
 }
 
@@ -75,7 +129,7 @@ absl::Status Retry::Wait(const absl::Status& error) {
                             ")"));
   }
   if (notify_) notify_(error, wait);
-  if (!WaitUnless(wait, cancelled_, channel_.get())) {
+  if (!WaitUnless(wait, cancelled_, channel_)) {
     return absl::CancelledError("interrupted");
   }
   return absl::OkStatus();

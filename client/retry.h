@@ -41,10 +41,10 @@ class Stopwatch {
 };
 
 // Waits in short steps; false when `cancelled` was set meanwhile. gRPC connects
-// only while somebody looks at the channel: without one waiting here, a server
+// only while somebody looks at the channel, so this does: otherwise a server
 // that is back stays unnoticed for seconds. `channel` may be null.
 bool WaitUnless(absl::Duration duration, const std::atomic<bool>* cancelled,
-                grpc::Channel* channel);
+                const std::shared_ptr<grpc::Channel>& channel);
 
 // The waits of one call. Not thread-safe.
 class Retry {

@@ -7,7 +7,8 @@ import time
 
 import python_faults
 from python_faults import (LONG, Disk, FaultTest, Traffic, deliver, digest,
-                           figure, metrics, total, train_versions, until)
+                           figure, live_digest, metrics, total,
+                           train_versions, until)
 from python_server import Server
 
 POLL_SECONDS = 0.2
@@ -34,14 +35,6 @@ class MisbehavingDisk(FaultTest):
                    "--smoke_draws", "64", *flags), **keywords)
         self.addCleanup(server.stop)
         return server
-
-    def live(self, server):
-        """Digest of the live version, 12 digits."""
-        for series in metrics(server):
-            if series.startswith("latticed_model_info{") and \
-                    'slot="live"' in series:
-                return series.split('digest="')[1][:12]
-        return ""
 
     def errors(self, server, kind):
         return total(metrics(server), "latticed_repository_errors_total",
@@ -80,12 +73,12 @@ class MisbehavingDisk(FaultTest):
                 until(lambda: self.errors(server, kind) >= before + 2,
                       f"{name} is counted")
                 if kind == "version":
-                    self.assertEqual(self.live(server),
+                    self.assertEqual(live_digest(server),
                                      digest(self.trained, 1)[:12])
                 last = self.last_success(server)
             if kind == "version":
                 # The next poll takes it to the gate.
-                until(lambda: self.live(server) ==
+                until(lambda: live_digest(server) ==
                       digest(self.trained, 2)[:12], "version 2 is live")
                 continue
             worst = max(worst, self.recovers(
@@ -107,7 +100,7 @@ class MisbehavingDisk(FaultTest):
                       lambda: self.last_success(server) > last,
                       "it is read again")
         deliver(self.trained, self.repository, 2)
-        until(lambda: self.live(server) == digest(self.trained, 2)[:12],
+        until(lambda: live_digest(server) == digest(self.trained, 2)[:12],
               "version 2 is live")
         self.assertGreater(traffic.end(), 0)
 
@@ -131,7 +124,7 @@ class MisbehavingDisk(FaultTest):
             before = self.errors(server, "state")
             with self.disk.misbehaves(f"error {number} write"):
                 deliver(self.trained, self.repository, version)
-                until(lambda: self.live(server) ==
+                until(lambda: live_digest(server) ==
                       digest(self.trained, version)[:12],
                       f"version {version} is live")
                 self.assertGreater(self.errors(server, "state"), before)
@@ -141,16 +134,16 @@ class MisbehavingDisk(FaultTest):
         polls = self.recovers(server, "state", lambda: judged(2) and judged(3),
                               "the judgements are written")
         draws = traffic.end()
-        figure(f"F9 state directory full, then read-only: versions 2 and 3 went "
-               f"live, {draws} draws meanwhile, none failed; judgements on disk "
-               f"by poll {polls} after the fault")
+        figure("F9 state directory full, then read-only: versions 2 and 3 "
+               f"went live, {draws} draws meanwhile, none failed; judgements "
+               f"on disk by poll {polls} after the fault")
 
     def test_log_is_full(self):
         with open("/dev/full", "w") as full:
             server = self.serve("repository", stderr=full)
             traffic = Traffic(server.address)
             deliver(self.trained, self.repository, 2)
-            until(lambda: self.live(server) == digest(self.trained, 2)[:12],
+            until(lambda: live_digest(server) == digest(self.trained, 2)[:12],
                   "version 2 is live")
             draws = traffic.end()
             self.assertEqual(server.end(), 0)
@@ -161,7 +154,7 @@ class MisbehavingDisk(FaultTest):
     def test_mount_hangs(self):
         seconds = 60 if LONG else 4
         server = self.serve("repository")
-        self.assertEqual(self.live(server), digest(self.trained, 1)[:12])
+        self.assertEqual(live_digest(server), digest(self.trained, 1)[:12])
         traffic = Traffic(server.address)
         with self.disk.misbehaves("hang all"):
             start = time.monotonic()
@@ -171,9 +164,9 @@ class MisbehavingDisk(FaultTest):
             time.sleep(seconds)
             # A poll that hangs: the control, without which this shows nothing.
             self.assertEqual(self.last_success(server), hung)
-            self.assertEqual(self.live(server), digest(self.trained, 1)[:12])
+            self.assertEqual(live_digest(server), digest(self.trained, 1)[:12])
             held = time.monotonic() - start
-        until(lambda: self.live(server) == digest(self.trained, 2)[:12],
+        until(lambda: live_digest(server) == digest(self.trained, 2)[:12],
               "version 2 is live")
         draws = traffic.end()
         # No reply waited for the disk.

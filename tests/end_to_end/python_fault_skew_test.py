@@ -7,8 +7,8 @@ import unittest
 import grpc
 
 import python_faults
-from python_faults import (LONG, FaultTest, deliver, digest, figure, metrics,
-                           train_versions, until)
+from python_faults import (LONG, FaultTest, deliver, digest, error_info,
+                           figure, live_digest, train_versions, until)
 from python_server import Server
 
 DRAWS = 200
@@ -34,20 +34,12 @@ class Skew(FaultTest):
             cls.addClassCleanup(server.stop)
             if 2 in versions:
                 deliver(trained, repository, 2)
-                until(lambda: cls.live(server) == cls.digests[2][:12], "2")
+                until(lambda: live_digest(server) == cls.digests[2][:12], "2")
             channel = grpc.insecure_channel(server.address)
             cls.addClassCleanup(channel.close)
             cls.servers[name] = server
             cls.samplers[name] = sampler_pb2_grpc.SamplerServiceStub(channel)
             cls.chains[name] = chain_pb2_grpc.ChainServiceStub(channel)
-
-    @staticmethod
-    def live(server):
-        for series in metrics(server):
-            if series.startswith("latticed_model_info{") and \
-                    'slot="live"' in series:
-                return series.split('digest="')[1][:12]
-        return ""
 
     def sample(self, name, digest="", first_index=0):
         from latticed.v1 import sampler_pb2 as pb
@@ -59,16 +51,9 @@ class Skew(FaultTest):
             first_index=first_index, count=DRAWS), timeout=30)
 
     def reason(self, call):
-        from google.rpc import error_details_pb2, status_pb2
         with self.assertRaises(grpc.RpcError) as caught:
             call()
-        status = status_pb2.Status()
-        status.ParseFromString(dict(
-            caught.exception.trailing_metadata())["grpc-status-details-bin"])
-        info = error_details_pb2.ErrorInfo()
-        for detail in status.details:
-            detail.Unpack(info)
-        return caught.exception.code(), info.reason
+        return caught.exception.code(), error_info(caught.exception).reason
 
     def test_replies_say_which_version_they_are_of(self):
         behind, ahead = self.sample("behind"), self.sample("ahead")
@@ -124,7 +109,7 @@ class Skew(FaultTest):
             stream=sampler_pb2.RngStream(name="skew"))
         _, token = walk("behind", chain=start)
         # Started on version 2, it never loaded version 1.
-        self.assertEqual(self.live(shared), self.digests[2][:12])
+        self.assertEqual(live_digest(shared), self.digests[2][:12])
         code, reason = self.reason(lambda: walk("shared", token=token))
         self.assertEqual(code, grpc.StatusCode.FAILED_PRECONDITION)
         self.assertEqual(reason, "VERSION_RETIRED")
@@ -176,7 +161,7 @@ class Skew(FaultTest):
                 before = len(streams)
                 until(lambda: len(streams) >= before + 6 or failures, "streams")
                 deliver(self.trained, repository, version)
-                until(lambda: self.live(server) ==
+                until(lambda: live_digest(server) ==
                       self.digests[version][:12], f"{version} is live")
             before = len(streams)
             until(lambda: len(streams) >= before + 6 or failures, "streams")

@@ -121,6 +121,28 @@ def total(samples, name, **labels):
     return sum(found)
 
 
+def live_digest(server):
+    """The first 12 digits of the live version's; "" if there is none."""
+    for series in metrics(server):
+        if series.startswith("latticed_model_info{") and \
+                'slot="live"' in series:
+            return series.split('digest="')[1][:12]
+    return ""
+
+
+def error_info(error):
+    """The ErrorInfo of a grpc.RpcError."""
+    from google.rpc import error_details_pb2, status_pb2
+    status = status_pb2.Status()
+    status.ParseFromString(
+        dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            return info
+    raise AssertionError(f"no ErrorInfo: {error}")
+
+
 class Traffic:
     """Draws of one stream, over and over, on a thread: every reply is checked
     against the first one of its digest. `longest` is the longest time between
@@ -191,8 +213,9 @@ class FaultTest(unittest.TestCase):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("latticed", "train", "latticectl", "shim", "publish_again", "protos", "protoc",
-                 "grpc_plugin", "faketime", "prometheus", "promtool", "rules"):
+    for name in ("latticed", "train", "latticectl", "protos", "protoc",
+                 "grpc_plugin", "shim", "publish_again", "faketime",
+                 "prometheus", "promtool", "rules"):
         parser.add_argument(f"--{name}")
     FaultTest.arguments, rest = parser.parse_known_args()
     unittest.main(module="__main__", argv=[sys.argv[0]] + rest)

@@ -24,7 +24,7 @@ class Server:
     """
 
     def __init__(self, latticed, train_program=None, repository=None,
-                 flags=(), environment=None, stderr=None):
+                 flags=(), environment=None, stderr=None, start=True):
         self.latticed = latticed
         self.folder = os.path.realpath(
             tempfile.mkdtemp(prefix="latticed-end-to-end-"))
@@ -39,7 +39,8 @@ class Server:
         try:
             if repository is None:
                 train(train_program, self.repository)
-            self.start()
+            if start:
+                self.start()
         except BaseException:
             self.stop()
             raise

@@ -6,7 +6,7 @@ import sys
 
 import google
 
-PROTOS = [f"google/rpc/{name}.proto" for name in ("status", "error_details")] + [
+PROTOS = ["google/rpc/status.proto", "google/rpc/error_details.proto"] + [
     f"latticed/v1/{name}.proto"
     for name in ("spec", "manifest", "sampler", "chain", "model", "measure",
                  "admin")]

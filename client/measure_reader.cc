@@ -47,6 +47,7 @@ void MeasureReader::Open() {
   call_ = std::make_unique<MessageStream<v1::MeasureResponse>>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
           void* tag) {
+        session_->Prepare(context);
         return session_->measure->AsyncMeasure(context, request, queue, tag);
       },
       session_->options.silence_max, session_->options.cancelled);

@@ -7,57 +7,18 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
+#include "core/http/http_request.h"
 
 namespace latticed {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-// A client has this long for all of it; four at a time can hold the page up.
-constexpr auto kConnectionTime = std::chrono::seconds(5);
-constexpr int kThreads = 4;
-constexpr size_t kRequestBytesMax = 8 << 10;
-
-// False once the time is up or the connection broken.
-bool Wait(int descriptor, int16_t events, Clock::time_point due) {
-  const auto left =
-      std::chrono::duration_cast<std::chrono::milliseconds>(due - Clock::now());
-  pollfd entry = {descriptor, events, 0};
-  return left.count() > 0 &&
-         poll(&entry, 1, static_cast<int>(left.count())) > 0 &&
-         (entry.revents & events) != 0;
-}
-
-// Up to the blank line; whatever follows is no business of ours.
-bool ReadHead(int connection, Clock::time_point due, std::string* head) {
-  char buffer[1024];
-  while (head->find("\r\n\r\n") == std::string::npos) {
-    if (head->size() > kRequestBytesMax || !Wait(connection, POLLIN, due)) {
-      return false;
-    }
-    const ssize_t size = recv(connection, buffer, sizeof buffer, MSG_DONTWAIT);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (size <= 0) return false;
-    head->append(buffer, static_cast<size_t>(size));
-  }
-  return true;
-}
-
-void WriteAll(int connection, Clock::time_point due, absl::string_view text) {
-  while (!text.empty() && Wait(connection, POLLOUT, due)) {
-    const ssize_t size =
-        send(connection, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (size < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    if (size <= 0) return;
-    text.remove_prefix(static_cast<size_t>(size));
-  }
-}
+using std::chrono::milliseconds;
 
 const char* Reason(int code) {
   switch (code) {
@@ -98,7 +59,7 @@ int Listen(const Address& address, int* port) {
   const int on = 1;
   setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   auto* name = reinterpret_cast<sockaddr*>(&storage);
-  if (bind(listener, name, size) != 0 || listen(listener, 64) != 0 ||
+  if (bind(listener, name, size) != 0 || listen(listener, 512) != 0 ||
       getsockname(listener, name, &size) != 0) {
     const int error = errno;
     close(listener);
@@ -112,6 +73,28 @@ int Listen(const Address& address, int* port) {
 }
 
 }  // namespace
+
+struct HttpServer::Connection {
+  enum State { kReading, kWaiting, kWriting, kLeaving };
+
+  Connection(int descriptor, Clock::time_point now)
+      : socket(descriptor), due(now + kConnectionTime) {}
+  ~Connection() { close(socket); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  short Events() const {
+    return state == kWriting ? POLLOUT : state == kWaiting ? short{0} : POLLIN;
+  }
+
+  const int socket;
+  const Clock::time_point due;
+  State state = kReading;
+  std::string in;
+  HttpRequest request;
+  std::string out;
+  size_t sent = 0;
+};
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
     const Address& address, HttpPages pages) {
@@ -130,74 +113,144 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(
 
 HttpServer::HttpServer(HttpPages pages, int listener, int port)
     : pages_(std::move(pages)), listener_(listener), port_(port) {
-  for (int i = 0; i < kThreads; ++i) {
-    threads_.emplace_back([this] { Run(); });
-  }
+  thread_ = std::thread([this] { Run(); });
 }
 
 HttpServer::~HttpServer() {
   stopped_ = true;
-  for (std::thread& thread : threads_) thread.join();
+  thread_.join();
+  connections_.clear();
   close(listener_);
 }
 
 void HttpServer::Run() {
+  std::vector<pollfd> entries;
+  Clock::time_point next_page = Clock::now();
   while (!stopped_) {
-    if (!Wait(listener_, POLLIN,
-              Clock::now() + std::chrono::milliseconds(200))) {
-      continue;
+    entries.clear();
+    for (const Connection& connection : connections_) {
+      entries.push_back({connection.socket, connection.Events(), 0});
     }
-    const int connection =
+    if (Clock::now() >= accept_again_)
+      entries.push_back({listener_, POLLIN, 0});
+    // Every now and then it looks at stopped_ and at what is overdue.
+    const auto wait =
+        std::clamp(std::chrono::ceil<milliseconds>(next_page - Clock::now()),
+                   milliseconds(0), milliseconds(100));
+    poll(entries.data(), entries.size(), static_cast<int>(wait.count()));
+
+    const Clock::time_point now = Clock::now();
+    size_t i = 0;
+    for (auto it = connections_.begin(); it != connections_.end(); ++i) {
+      const bool over = now >= it->due || !Continue(&*it, entries[i].revents);
+      it = over ? connections_.erase(it) : std::next(it);
+    }
+    if (i < entries.size() && entries[i].revents != 0) Accept();
+    next_page = AnswerRequests();
+  }
+}
+
+void HttpServer::Accept() {
+  // No more at a time than there may be, so that those that are open get on.
+  for (size_t i = 0; i < kConnectionsMax; ++i) {
+    const int socket =
         accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (connection < 0) {
-      // Another thread was faster, or descriptors have run out: no busy loop.
-      if (errno != EAGAIN) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    if (socket < 0) {
+      // Out of descriptors: no busy loop.
+      if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+        accept_again_ = Clock::now() + milliseconds(100);
       }
-      continue;
+      return;
     }
-    Answer(connection);
-    close(connection);
+    if (connections_.size() >= kConnectionsMax) {
+      // Newcomers are at the back of the list.
+      const auto slowest = std::find_if(
+          connections_.begin(), connections_.end(), [](const Connection& c) {
+            return c.state == Connection::kReading ||
+                   c.state == Connection::kLeaving;
+          });
+      connections_.erase(slowest == connections_.end() ? connections_.begin()
+                                                       : slowest);
+    }
+    connections_.emplace_back(socket, Clock::now());
+    // Most requests are there already.
+    if (!Continue(&connections_.back(), POLLIN)) connections_.pop_back();
   }
 }
 
-void HttpServer::Answer(int connection) const {
-  const auto due = Clock::now() + kConnectionTime;
-  std::string head;
-  if (!ReadHead(connection, due, &head)) return;
-  const std::string request = head.substr(0, head.find("\r\n"));
-  const HttpReply reply = Page(request);
-  std::string text = absl::StrCat(
-      "HTTP/1.1 ", reply.code, " ", Reason(reply.code),
-      "\r\nContent-Type: ", reply.type,
-      "\r\nContent-Length: ", reply.body.size(),
-      reply.code == 405 ? "\r\nAllow: GET, HEAD" : "",
-      "\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n");
-  if (request.rfind("HEAD ", 0) != 0) text += reply.body;
-  WriteAll(connection, due, text);
-  // Closing with unread bytes would reset what was just sent.
-  shutdown(connection, SHUT_WR);
-  char rest[256];
-  while (Wait(connection, POLLIN, due) &&
-         recv(connection, rest, sizeof rest, MSG_DONTWAIT) > 0) {
+bool HttpServer::Continue(Connection* connection, short events) {
+  if (events == 0) return true;
+  if (connection->state == Connection::kWaiting) {
+    return (events & (POLLERR | POLLHUP | POLLNVAL)) == 0;
   }
+  if (connection->state == Connection::kWriting) {
+    const std::string& out = connection->out;
+    const ssize_t size =
+        send(connection->socket, out.data() + connection->sent,
+             out.size() - connection->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (size < 0) return errno == EAGAIN || errno == EINTR;
+    connection->sent += static_cast<size_t>(size);
+    if (connection->sent == out.size()) {
+      // Closing with unread bytes would reset what was just sent.
+      shutdown(connection->socket, SHUT_WR);
+      connection->state = Connection::kLeaving;
+    }
+    return true;
+  }
+  char buffer[4096];
+  const ssize_t size =
+      recv(connection->socket, buffer, sizeof buffer, MSG_DONTWAIT);
+  if (size < 0) return errno == EAGAIN || errno == EINTR;
+  if (size == 0) return false;
+  if (connection->state == Connection::kLeaving) return true;
+  connection->in.append(buffer, static_cast<size_t>(size));
+  if (HttpHeadComplete(connection->in)) {
+    connection->request = ParseHttpHead(connection->in);
+    connection->state = Connection::kWaiting;
+    return true;
+  }
+  return connection->in.size() <= kHttpHeadBytesMax;
 }
 
-HttpReply HttpServer::Page(const std::string& request) const {
-  const std::vector<std::string> words = absl::StrSplit(request, ' ');
-  if (words.size() != 3 || words[2].rfind("HTTP/", 0) != 0) {
-    return {.code = 400, .body = "this is no HTTP request\n"};
+HttpServer::Clock::time_point HttpServer::AnswerRequests() {
+  std::map<std::string, HttpReply> made;
+  const Clock::time_point now = Clock::now();
+  Clock::time_point next = now + milliseconds(100);
+  for (Connection& connection : connections_) {
+    if (connection.state != Connection::kWaiting) continue;
+    const HttpRequest& request = connection.request;
+    HttpReply reply;
+    if (request.code == 400) {
+      reply = {.code = 400, .body = "this is no HTTP request\n"};
+    } else if (request.code == 405) {
+      reply = {.code = 405, .body = "only GET and HEAD are allowed here\n"};
+    } else if (const auto page = made.find(request.path); page != made.end()) {
+      reply = page->second;
+    } else if (pages_.count(request.path) == 0) {
+      std::string paths;
+      for (const auto& [path, _] : pages_) absl::StrAppend(&paths, " ", path);
+      reply = {.code = 404,
+               .body = absl::StrCat("there is only:", paths, "\n")};
+    } else {
+      Clock::time_point& last = made_[request.path];
+      if (now < last + kPagePeriod) {
+        next = std::min(next, last + kPagePeriod);
+        continue;
+      }
+      last = now;
+      reply = pages_.at(request.path)();
+      made[request.path] = reply;
+    }
+    connection.out = absl::StrCat(
+        "HTTP/1.1 ", reply.code, " ", Reason(reply.code),
+        "\r\nContent-Type: ", reply.type,
+        "\r\nContent-Length: ", reply.body.size(),
+        reply.code == 405 ? "\r\nAllow: GET, HEAD" : "",
+        "\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+        request.head ? "" : reply.body);
+    connection.state = Connection::kWriting;
   }
-  if (words[0] != "GET" && words[0] != "HEAD") {
-    return {.code = 405, .body = "only GET and HEAD are allowed here\n"};
-  }
-  const auto page = pages_.find(words[1].substr(0, words[1].find('?')));
-  if (page == pages_.end()) {
-    std::string paths;
-    for (const auto& [path, _] : pages_) absl::StrAppend(&paths, " ", path);
-    return {.code = 404, .body = absl::StrCat("there is only:", paths, "\n")};
-  }
-  return page->second();
+  return next;
 }
 
 }  // namespace latticed

@@ -3,15 +3,19 @@
 // prometheus-cpp's exposer, which uses it) starts threads with 100 KiB of
 // stack, and LibTorch with OpenBLAS needs more than that for thread-local data
 // alone: no thread starts.
+//
+// One thread serves all connections, so that clients that send their request
+// byte by byte, or read none of the answer, hold up nobody but themselves.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/http/address.h"
@@ -23,11 +27,20 @@ struct HttpReply {
   std::string type = "text/plain; charset=utf-8";
   std::string body;
 };
-// By path. Called on several threads at a time.
+// By path. Called on the server's thread.
 using HttpPages = std::map<std::string, std::function<HttpReply()>>;
 
 class HttpServer {
  public:
+  // Of one client from its first byte to its last.
+  static constexpr std::chrono::milliseconds kConnectionTime{5000};
+  // Open at a time. One more costs the one that has been sending its request
+  // for longest its place.
+  static constexpr size_t kConnectionsMax = 256;
+  // A page is made at most so often: requests that come faster wait for the
+  // next one and share it. What is answered is never older than the request.
+  static constexpr std::chrono::milliseconds kPagePeriod{20};
+
   // UNAVAILABLE, naming the flag --http_listen, if the address is taken or not
   // ours.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(
@@ -37,16 +50,28 @@ class HttpServer {
   int port() const { return port_; }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  struct Connection;
+
   HttpServer(HttpPages pages, int listener, int port);
   void Run();
-  void Answer(int connection) const;
-  HttpReply Page(const std::string& request) const;
+  void Accept();
+  // False: the connection is over.
+  bool Continue(Connection* connection, short events);
+  // Answers those whose requests are complete; when the next page may be made.
+  Clock::time_point AnswerRequests();
 
   const HttpPages pages_;
   const int listener_;
   const int port_;
   std::atomic<bool> stopped_{false};
-  std::vector<std::thread> threads_;
+
+  // The thread's own.
+  std::list<Connection> connections_;
+  std::map<std::string, Clock::time_point> made_;  // pages, when last
+  Clock::time_point accept_again_;                 // descriptors had run out
+
+  std::thread thread_;
 };
 
 }  // namespace latticed

@@ -57,6 +57,7 @@ class ToyProcess {
   void Signal(int signal) { process_->Signal(signal); }
   Finished Wait() { return process_->Wait(); }
   int port() const { return port_; }
+  pid_t process_id() const { return process_->id(); }
   std::string target() const { return absl::StrCat("127.0.0.1:", port_); }
 
  private:

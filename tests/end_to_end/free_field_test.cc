@@ -68,8 +68,8 @@ TEST(FreeField, IsExactThroughTheWholeStack) {
   ASSERT_NO_FATAL_FAILURE(PublishExactFlow(directory.File("models")));
   testing::Process server(
       {LATTICED_BINARY, "--repository", directory.File("models"), "--listen",
-       "127.0.0.1:0", "--http_listen", "127.0.0.1:0", "--state_directory",
-       directory.File("state")},
+       "127.0.0.1:0", "--http_listen", "127.0.0.1:0", "--admin_listen",
+       "127.0.0.1:0", "--state_directory", directory.File("state")},
       directory.path());
   auto client = Client::Connect(WaitForAddress(directory.path()));
   ASSERT_THAT(client, IsOk());

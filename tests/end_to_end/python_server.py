@@ -36,7 +36,7 @@ class Server:
         self.process = subprocess.Popen(
             [self.latticed, "--repository", self.repository,
              "--listen", self.address, "--http_listen", "127.0.0.1:0",
-             "--state_directory", state],
+             "--admin_listen", "127.0.0.1:0", "--state_directory", state],
             stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline().split()
         if line[:2] != ["latticed", "ready"]:

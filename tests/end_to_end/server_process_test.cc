@@ -89,8 +89,12 @@ class ServerProcess : public ::testing::Test {
 
   std::vector<std::string> Command(const std::vector<std::string>& more) {
     std::vector<std::string> arguments = {
-        LATTICED_BINARY, "--listen=127.0.0.1:0", "--http_listen=127.0.0.1:0",
-        "--state_directory=" + directory_.File("state"), "--threads=1"};
+        LATTICED_BINARY,
+        "--listen=127.0.0.1:0",
+        "--http_listen=127.0.0.1:0",
+        "--admin_listen=127.0.0.1:0",
+        "--state_directory=" + directory_.File("state"),
+        "--threads=1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -102,14 +106,15 @@ class ServerProcess : public ::testing::Test {
     EXPECT_TRUE(Eventually([&] {
       return absl::StrContains(program->Out(), "latticed ready");
     })) << program->Err();
-    // latticed ready grpc=127.0.0.1:PORT http=127.0.0.1:PORT models=N
+    // latticed ready grpc=127.0.0.1:PORT http=... admin=... models=N
     const std::vector<std::string> words =
         absl::StrSplit(program->Out(), absl::ByAnyChar(" :\n"));
-    EXPECT_EQ(words.size(), 8) << program->Out();
-    if (words.size() < 8) return nullptr;
+    EXPECT_EQ(words.size(), 10) << program->Out();
+    if (words.size() < 10) return nullptr;
     EXPECT_EQ(words[2], "grpc=127.0.0.1");
     EXPECT_EQ(words[4], "http=127.0.0.1");
-    EXPECT_EQ(words[6], "models=1");
+    EXPECT_EQ(words[6], "admin=127.0.0.1");
+    EXPECT_EQ(words[8], "models=1");
     EXPECT_TRUE(absl::SimpleAtoi(words[3], &grpc_port_));
     EXPECT_TRUE(absl::SimpleAtoi(words[5], &http_port_));
     return program;

@@ -3,7 +3,8 @@
 //   toy_server REPOSITORY STATE_DIRECTORY KEY_FILE PORT [name=value ...]
 //
 // Publishes model "toy" first if names are given (scale, tile, l0, l1,
-// delay_us, nan_every, numerics). Prints "ready PORT"; ends at SIGTERM.
+// delay_us, nan_every, numerics); calls_max and buffer_mib are limits of the
+// server. Prints "ready PORT"; ends at SIGTERM.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +18,7 @@
 int main(int argc, char** argv) {
   using latticed::ToyFlow;
   if (argc < 5) return 2;
+  latticed::Config config;
   if (argc > 5) {
     ToyFlow flow;
     for (int i = 5; i < argc; ++i) {
@@ -32,6 +34,12 @@ int main(int argc, char** argv) {
         flow.nan_every = static_cast<int>(value);
       }
       if (setting.first == "numerics") flow.numerics = static_cast<int>(value);
+      if (setting.first == "calls_max") {
+        config.calls_max = config.calls_per_peer_max = static_cast<int>(value);
+      }
+      if (setting.first == "buffer_mib") {
+        config.buffer_bytes_max = static_cast<int64_t>(value) << 20;
+      }
     }
     latticed::PublishToy(argv[1], flow);
   }
@@ -40,7 +48,6 @@ int main(int argc, char** argv) {
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigprocmask(SIG_BLOCK, &stop, nullptr);
-  latticed::Config config;
   config.repository = argv[1];
   config.state_directory = argv[2];
   config.chain_token_key_file = argv[3];

@@ -201,6 +201,10 @@ ChainReader Client::RunChain(const v1::RunChainRequest& request) {
   return ChainReader(session_, request);
 }
 
+Evaluator Client::Evaluate(const v1::ModelSelector& model) {
+  return Evaluator(session_, model);
+}
+
 MeasureReader Client::Measure(const v1::MeasureRequest& request) {
   return MeasureReader(session_, request);
 }

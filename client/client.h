@@ -26,6 +26,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/chain_reader.h"
+#include "client/evaluator.h"
 #include "client/measure_reader.h"
 #include "client/retry.h"
 #include "client/sample_reader.h"
@@ -57,6 +58,7 @@ class Client {
   absl::StatusOr<v1::SampleResponse> Sample(const v1::SampleRequest& request);
   SampleReader StreamSamples(const v1::StreamSamplesRequest& request);
   ChainReader RunChain(const v1::RunChainRequest& request);
+  Evaluator Evaluate(const v1::ModelSelector& model);
   MeasureReader Measure(const v1::MeasureRequest& request);
 
  private:

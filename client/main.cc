@@ -1,7 +1,10 @@
 // latticectl: see `latticectl --help`.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -44,8 +47,14 @@ int Main(const std::vector<std::string>& arguments) {
     std::printf("latticectl %s\n", kBuildId);
     return kExitOk;
   }
-  if (command != "models" && command != "sample" && command != "chain" &&
-      command != "measure") {
+  using Run = int (*)(const CommandOptions&, const Interrupt&);
+  static constexpr std::pair<const char*, Run> kCommands[] = {
+      {"models", RunModels},   {"sample", RunSample}, {"chain", RunChain},
+      {"measure", RunMeasure}, {"score", RunScore},   {"verify", RunVerify}};
+  const auto* const found =
+      std::find_if(std::begin(kCommands), std::end(kCommands),
+                   [&](const auto& known) { return known.first == command; });
+  if (found == std::end(kCommands)) {
     PrintError(absl::InvalidArgumentError(
         command.empty() ? std::string("a command is missing")
                         : absl::StrCat("unknown command '", command, "'")));
@@ -66,10 +75,7 @@ int Main(const std::vector<std::string>& arguments) {
     return kExitOk;
   }
   InstallSignals();
-  if (command == "models") return RunModels(options, g_interrupt);
-  if (command == "sample") return RunSample(options, g_interrupt);
-  if (command == "measure") return RunMeasure(options, g_interrupt);
-  return RunChain(options, g_interrupt);
+  return found->second(options, g_interrupt);
 }
 
 }  // namespace

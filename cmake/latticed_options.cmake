@@ -36,6 +36,7 @@ function(latticed_test name)
   target_link_libraries(${name} PRIVATE latticed_options ${arg_LINK}
     GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT}
-    ENVIRONMENT "${arg_ENVIRONMENT}")
+  # Results as data: scripts/reliability_table.py reads them.
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT
+    "GTEST_OUTPUT=json:${CMAKE_BINARY_DIR}/results/${name}.json;${arg_ENVIRONMENT}")
 endfunction()

@@ -1,6 +1,7 @@
 // Consecutive draws of one stream: what the worker fills and a reply sends.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -45,6 +46,7 @@ struct Block {
   std::shared_ptr<BlockMemory> memory;
 
   // Scheduler's books, under its lock.
+  std::chrono::steady_clock::time_point opened;
   int64_t claimed = 0;  // given to a tile
   int64_t drawn = 0;
   double seconds = 0;  // of the device, spent on its draws

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "grpcpp/support/slice.h"
 #include "latticed/build_id.h"
 #include "server/errors.h"
@@ -158,8 +159,17 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
   return grpc::ByteBuffer(&slice, 1);
 }
 
+grpc::Status CheckSize(size_t bytes, size_t bytes_max) {
+  if (bytes <= bytes_max) return grpc::Status::OK;
+  return Error(grpc::StatusCode::RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE",
+               absl::StrCat("the request has ", bytes, " bytes; allowed are ",
+                            bytes_max, ", so ask for less at a time"));
+}
+
 grpc::Status Decode(const grpc::ByteBuffer& bytes,
-                    google::protobuf::MessageLite* message) {
+                    google::protobuf::MessageLite* message, size_t bytes_max) {
+  const grpc::Status size = CheckSize(bytes.Length(), bytes_max);
+  if (!size.ok()) return size;
   std::vector<grpc::Slice> slices;
   std::string flat;
   bool ok = bytes.Valid() && bytes.Dump(&slices).ok();

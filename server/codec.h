@@ -61,8 +61,12 @@ grpc::ByteBuffer EncodeBlock(const google::protobuf::MessageLite& block,
                              absl::Span<const PayloadField> payloads,
                              const std::shared_ptr<BlockMemory>& owner);
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message);
-// INVALID_ARGUMENT for bytes that are no such message.
+inline constexpr int kRequestBytesMax = 64 << 10;
+// INVALID_ARGUMENT for bytes that are no such message, RESOURCE_EXHAUSTED for
+// too many of them.
 grpc::Status Decode(const grpc::ByteBuffer& bytes,
-                    google::protobuf::MessageLite* message);
+                    google::protobuf::MessageLite* message,
+                    size_t bytes_max = kRequestBytesMax);
+grpc::Status CheckSize(size_t bytes, size_t bytes_max = kRequestBytesMax);
 
 }  // namespace latticed

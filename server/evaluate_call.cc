@@ -142,7 +142,8 @@ void EvaluateCall::OnReadDone(bool ok) {
     MutexLock lock(mutex_);
     if (doing_ == Doing::kFinished) return;
     const char* reason = "complete";
-    if (cancelled_) {
+    // The end of a cancelled call's messages may be known before the cancel.
+    if (cancelled_ || (!ok && grpc_context_->IsCancelled())) {
       status = grpc::Status(grpc::StatusCode::CANCELLED, "cancelled");
       reason = "client_cancel";
     } else if (ok) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "latticed/build_id.h"
 #include "server/block.h"
 #include "server/errors.h"
@@ -17,6 +18,15 @@ using std::chrono::steady_clock;
 
 // One automatic rollback a model and hour: a second one is for a person.
 constexpr auto kRollbackPeriod = std::chrono::hours(1);
+
+// Since the epoch; 0 if it is no RFC 3339 time.
+double SecondsOf(const std::string& time) {
+  absl::Time parsed;
+  std::string ignored;
+  return absl::ParseTime(absl::RFC3339_full, time, &parsed, &ignored)
+             ? absl::ToDoubleSeconds(parsed - absl::UnixEpoch())
+             : 0;
+}
 
 grpc::Status NoSuchVersion(const std::string& model,
                            const std::string& digest) {
@@ -151,7 +161,8 @@ void Lifecycle::GoLiveLocked(const VersionRef& version,
   const auto& quality = version->manifest.quality();
   metrics_->AddVersion(model, version->version, version->digest,
                        version->manifest.log_weight_reference(), quality.ess(),
-                       quality.acceptance());
+                       quality.acceptance(),
+                       SecondsOf(version->manifest.publish_time()));
   if (gate != nullptr) {
     metrics_->Gated(model, version->version, gate->ess().value(),
                     gate->acceptance().value());

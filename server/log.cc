@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <string>
 
@@ -11,6 +12,16 @@
 #include "absl/time/time.h"
 
 namespace latticed {
+
+namespace {
+
+std::atomic<uint64_t> lines[3];
+
+}  // namespace
+
+uint64_t LogLines(LogLevel level) {
+  return lines[static_cast<size_t>(level)].load();
+}
 
 void Log(LogLevel level, absl::string_view message) {
   const char* name = level == LogLevel::kInfo      ? "info"
@@ -22,6 +33,7 @@ void Log(LogLevel level, absl::string_view message) {
                        absl::UTCTimeZone()),
       name, " ", absl::StrReplaceAll(message, {{"\n", " "}, {"\r", " "}}),
       "\n");
+  ++lines[static_cast<size_t>(level)];
   // One write, so that lines of several threads do not mix.
   if (write(STDERR_FILENO, line.data(), line.size()) < 0) return;
 }

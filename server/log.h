@@ -2,6 +2,8 @@
 // a line per sample or request. Thread-safe.
 #pragma once
 
+#include <cstdint>
+
 #include "absl/strings/string_view.h"
 
 namespace latticed {
@@ -9,5 +11,7 @@ namespace latticed {
 enum class LogLevel { kInfo, kWarning, kError };
 
 void Log(LogLevel level, absl::string_view message);
+// Lines of that level so far.
+uint64_t LogLines(LogLevel level);
 
 }  // namespace latticed

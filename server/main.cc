@@ -197,9 +197,21 @@ int Serve(const Config& config) {
   const absl::Status handled = HandleSignals();
   if (!handled.ok()) return Fail(handled);
   SetComputeThreads(config.threads);
-  // DrainServer is the signal by other means.
-  auto server = Server::Start(config, RealSamplers(config), MakeCouplings,
-                              [] { kill(getpid(), SIGTERM); });
+  // Both are the signal by other means; after a lost device the process ends
+  // soon and with an error, so that a supervisor starts it again.
+  static std::atomic<int> exit_code{EXIT_SUCCESS};
+  const auto on_end = [](EndReason reason) {
+    if (reason == EndReason::kDeviceLost) {
+      exit_code = EXIT_FAILURE;
+      std::thread([] {
+        std::this_thread::sleep_for(std::chrono::seconds(9));
+        _exit(EXIT_FAILURE);
+      }).detach();
+    }
+    kill(getpid(), SIGTERM);
+  };
+  auto server =
+      Server::Start(config, RealSamplers(config), MakeCouplings, on_end);
   if (!server.ok()) return Fail(server.status());
   const auto port = [](const std::string& listen, int number) {
     const auto address = ParseAddress(listen);
@@ -228,7 +240,7 @@ int Serve(const Config& config) {
   // Without destructors: a repository that hangs must not hang the exit, and
   // everything worth keeping has been sent.
   std::fflush(nullptr);
-  _exit(EXIT_SUCCESS);
+  _exit(exit_code);
 }
 
 }  // namespace

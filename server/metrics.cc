@@ -92,6 +92,12 @@ void Metrics::AddModel(const std::string& model) {
   ModelSeries series;
   series.queue = &queue_->Add(labels);
   series.queue_capacity = &queue_capacity_->Add(labels);
+  series.queue_wait = &queue_wait_->Add(
+      labels,
+      Histogram::BucketBoundaries{1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1, 3, 10});
+  series.log_weight = &log_weight_->Add(
+      labels, Histogram::BucketBoundaries{-10, -5, -3, -2, -1, -0.5, -0.2, 0,
+                                          0.2, 0.5, 1, 2, 3, 5, 10});
   series.tile_seconds = &tile_seconds_->Add(
       labels, Histogram::BucketBoundaries{1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03,
                                           0.1, 0.3, 1, 3, 10});
@@ -116,7 +122,8 @@ void Metrics::AddModel(const std::string& model) {
 
 void Metrics::AddVersion(const std::string& model, int64_t version,
                          const std::string& digest, double log_weight_reference,
-                         double published_ess, double published_acceptance) {
+                         double published_ess, double published_acceptance,
+                         double published) {
   AddModel(model);
   MutexLock lock(mutex_);
   const VersionKey key(model, version);
@@ -131,6 +138,7 @@ void Metrics::AddVersion(const std::string& model, int64_t version,
   VersionSeries series;
   series.digest = digest.substr(0, 12);
   series.log_weight_reference = log_weight_reference;
+  series.published = published;
   series.published_ess = &published_ess_->Add(labels);
   if (std::isfinite(published_ess)) series.published_ess->Set(published_ess);
   series.published_acceptance = &published_acceptance_->Add(labels);
@@ -174,7 +182,11 @@ void Metrics::SetSlot(const std::string& model, int64_t version,
                                    {"digest", series.digest},
                                    {"slot", slot}});
   series.info->Set(1);
-  if (slot == "live") Model(model)->live = version;
+  if (slot != "live") return;
+  Model(model)->live = version;
+  const prometheus::Labels labels = {{"model", model}, {"slot", slot}};
+  published_timestamp_->Add(labels).Set(series.published);
+  live_timestamp_->Add(labels).SetToCurrentTime();
 }
 
 void Metrics::ModelLoaded(const std::string& model, absl::string_view result,
@@ -232,6 +244,29 @@ void Metrics::Queued(const std::string& model, int64_t delta) {
     series->queue->Increment(static_cast<double>(delta));
   }
 }
+
+void Metrics::QueueWait(const std::string& model, double seconds) {
+  MutexLock lock(mutex_);
+  if (ModelSeries* series = Model(model)) Observe(series->queue_wait, seconds);
+}
+
+void Metrics::LogWeights(const std::string& model, double reference,
+                         absl::Span<const double> log_q,
+                         absl::Span<const double> action) {
+  Histogram* histogram = nullptr;
+  {
+    MutexLock lock(mutex_);
+    if (ModelSeries* series = Model(model)) histogram = series->log_weight;
+  }
+  // Series of models are never removed.
+  for (size_t i = 0; histogram != nullptr && i < log_q.size(); ++i) {
+    Observe(histogram, -action[i] - log_q[i] - reference);
+  }
+}
+
+void Metrics::DeviceBusy(double seconds) { Add(device_busy_, seconds); }
+void Metrics::DeviceOutOfMemory() { device_oom_->Increment(); }
+void Metrics::DeviceError() { device_errors_->Increment(); }
 
 void Metrics::TileDrawn(const std::string& model, int64_t draws, int64_t tile,
                         double seconds) {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "core/stats/log_weights.h"
 #include "grpcpp/support/status.h"
 #include "prometheus/counter.h"
@@ -69,9 +70,11 @@ class Metrics {
 
   // Models and versions.
   void AddModel(const std::string& model);
+  // `published`: seconds since the epoch, 0 if unknown.
   void AddVersion(const std::string& model, int64_t version,
                   const std::string& digest, double log_weight_reference,
-                  double published_ess, double published_acceptance);
+                  double published_ess, double published_acceptance,
+                  double published = 0);
   // slot: "live" or "previous"; "" removes the version's series.
   void SetSlot(const std::string& model, int64_t version,
                const std::string& slot);
@@ -89,8 +92,19 @@ class Metrics {
   void RepositoryError(absl::string_view kind);
   void QueueCapacity(const std::string& model, int64_t configurations);
 
+  // The device.
+  void DeviceBusy(double seconds);
+  void DeviceOutOfMemory();
+  void DeviceError();
+
   // Draws.
   void Queued(const std::string& model, int64_t delta);
+  // From when a block could be drawn until its first tile.
+  void QueueWait(const std::string& model, double seconds);
+  // log w of what was drawn, less the version's reference.
+  void LogWeights(const std::string& model, double reference,
+                  absl::Span<const double> log_q,
+                  absl::Span<const double> action);
   void TileDrawn(const std::string& model, int64_t draws, int64_t tile,
                  double seconds);
   void Delivered(const std::string& model, int64_t draws);
@@ -131,6 +145,8 @@ class Metrics {
   struct ModelSeries {
     Gauge* queue;
     Gauge* queue_capacity;
+    Histogram* queue_wait;
+    Histogram* log_weight;
     Histogram* tile_seconds;
     Histogram* tile_fill;
     Counter* generated;
@@ -144,6 +160,7 @@ class Metrics {
   struct VersionSeries {
     std::string digest;
     double log_weight_reference = 0;
+    double published = 0;
     Gauge* info = nullptr;
     Gauge* published_ess = nullptr;
     Gauge* published_acceptance = nullptr;
@@ -181,6 +198,8 @@ class Metrics {
   Family<Histogram>* write_wait_;
   Family<Gauge>* queue_;
   Family<Gauge>* queue_capacity_;
+  Family<Histogram>* queue_wait_;
+  Family<Histogram>* log_weight_;
   Family<Histogram>* tile_seconds_;
   Family<Histogram>* tile_fill_;
   Family<Counter>* generated_;
@@ -190,6 +209,8 @@ class Metrics {
   Family<Counter>* accepted_;
   Family<Counter>* non_finite_;
   Family<Gauge>* model_info_;
+  Family<Gauge>* published_timestamp_;
+  Family<Gauge>* live_timestamp_;
   Family<Gauge>* published_ess_;
   Family<Gauge>* published_acceptance_;
   Family<Gauge>* gate_ess_;
@@ -202,6 +223,9 @@ class Metrics {
   Gauge* repository_success_;
   std::map<std::string, Counter*> repository_errors_;
   Counter* dropped_observations_;
+  Counter* device_busy_;
+  Counter* device_oom_;
+  Counter* device_errors_;
   Histogram* write_wait_all_;
 
   WeightsListener weights_listener_;

@@ -69,6 +69,10 @@ void Metrics::CreateFamilies() {
   queue_ = gauge("queue_configurations", "Configurations that calls wait for.");
   queue_capacity_ = gauge("queue_capacity_configurations",
                           "Configurations that the buffers hold.");
+  queue_wait_ = histogram("queue_wait_seconds",
+                          "From when a block could be drawn until it was.");
+  log_weight_ =
+      histogram("log_weight", "log w of draws, less the version's reference.");
   tile_seconds_ = histogram("tile_execution_seconds", "Drawing one tile.");
   tile_fill_ = histogram("tile_fill_ratio", "Share of a tile that was used.");
   generated_ = counter("configurations_generated_total", "Drawn.");
@@ -82,6 +86,10 @@ void Metrics::CreateFamilies() {
   non_finite_ = counter("nonfinite_values_total",
                         "Draws whose log q or action is not finite.");
   model_info_ = gauge("model_info", "Loaded versions; always 1.");
+  published_timestamp_ = gauge("model_published_timestamp_seconds",
+                               "When the live version was published.");
+  live_timestamp_ =
+      gauge("model_live_timestamp_seconds", "When it went live here.");
   published_ess_ = gauge("model_published_ess_ratio",
                          "Effective sample size per draw that the trainer "
                          "measured.");
@@ -187,6 +195,15 @@ Metrics::Metrics() {
                                .Help("Values that no metric can take.")
                                .Register(registry_)
                                .Add({});
+  const auto single = [this](const char* name, const char* help) {
+    return &BuildCounter().Name(name).Help(help).Register(registry_).Add({});
+  };
+  device_busy_ = single("latticed_device_busy_seconds_total",
+                        "Time that the device drew.");
+  device_oom_ = single("latticed_device_oom_total",
+                       "Tiles for which the device had no memory.");
+  device_errors_ = single("latticed_device_errors_total",
+                          "Errors after which the device is lost.");
   BuildGauge()
       .Name("latticed_build_info")
       .Help("What is running; always 1.")

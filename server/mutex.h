@@ -9,6 +9,14 @@
 
 #include "absl/base/thread_annotations.h"
 
+#if defined(__SANITIZE_THREAD__)
+#define LATTICED_THREAD_SANITIZER 1
+#elif defined(__has_feature)
+#define LATTICED_THREAD_SANITIZER __has_feature(thread_sanitizer)
+#else
+#define LATTICED_THREAD_SANITIZER 0
+#endif
+
 namespace latticed {
 
 class ABSL_LOCKABLE Mutex {
@@ -42,11 +50,16 @@ class CondVar {
   bool WaitFor(Mutex& mutex, std::chrono::milliseconds timeout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
-    // Against the system clock: the thread sanitizer of clang 14 does not
-    // know pthread_cond_clockwait. A clock that jumps only changes one delay.
+#if LATTICED_THREAD_SANITIZER
+    // The thread sanitizer of clang 14 does not know pthread_cond_clockwait.
     const bool woken = condition_.wait_until(
                            lock, std::chrono::system_clock::now() + timeout) ==
                        std::cv_status::no_timeout;
+#else
+    // The steady clock: a wall clock that jumps back must not stretch a wait.
+    const bool woken =
+        condition_.wait_for(lock, timeout) == std::cv_status::no_timeout;
+#endif
     lock.release();
     return woken;
   }

@@ -7,9 +7,11 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "server/log.h"
 
 namespace latticed {
 namespace {
@@ -60,6 +62,19 @@ void AppendProcessMetrics(std::vector<prometheus::MetricFamily>* families) {
     families->push_back(std::move(family));
   };
   using Type = prometheus::MetricType;
+  prometheus::MetricFamily logged;
+  logged.name = "latticed_log_messages_total";
+  logged.help = "Log lines.";
+  logged.type = Type::Counter;
+  for (const auto& [level, name] : {std::pair(LogLevel::kInfo, "info"),
+                                    {LogLevel::kWarning, "warning"},
+                                    {LogLevel::kError, "error"}}) {
+    prometheus::ClientMetric metric;
+    metric.label.push_back({"level", name});
+    metric.counter.value = static_cast<double>(LogLines(level));
+    logged.metric.push_back(std::move(metric));
+  }
+  families->push_back(std::move(logged));
   const std::string stat = ReadAll("/proc/self/stat");
   // The second field is the program's name in parentheses, blanks and all.
   const size_t name_end = stat.rfind(')');

@@ -1,5 +1,5 @@
 // The standard process_* metrics, which prometheus-cpp does not have, from
-// /proc.
+// /proc, and the number of log lines.
 #pragma once
 
 #include <vector>

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/codec.h"
 #include "server/errors.h"
+#include "server/evaluate_call.h"
 #include "server/sample_stream.h"
 
 namespace latticed {
@@ -77,7 +78,9 @@ class SampleCall final : public grpc::ServerUnaryReactor,
  private:
   grpc::Status Begin(const v1::SampleRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    grpc::Status status = SelectContent(request.content(), &content_);
+    grpc::Status status = CheckSize(request.ByteSizeLong());
+    if (!status.ok()) return status;
+    status = SelectContent(request.content(), &content_);
     if (!status.ok()) return status;
     status = SelectVersion(*context_->store, request.model(), &version_);
     if (!status.ok()) return status;
@@ -166,24 +169,6 @@ class SampleCall final : public grpc::ServerUnaryReactor,
   grpc::StatusCode code_ ABSL_GUARDED_BY(mutex_) = grpc::StatusCode::UNKNOWN;
 };
 
-// Ends at once.
-class EvaluateCall final
-    : public grpc::ServerBidiReactor<v1::EvaluateLogProbRequest,
-                                     v1::EvaluateLogProbResponse> {
- public:
-  explicit EvaluateCall(const ContextRef& context)
-      : record_(context->metrics, {"SamplerService", "EvaluateLogProb"}) {
-    Finish(Unimplemented("EvaluateLogProb"));
-  }
-  void OnDone() override {
-    record_.End(grpc::StatusCode::UNIMPLEMENTED);
-    delete this;
-  }
-
- private:
-  RpcRecord record_;
-};
-
 }  // namespace
 
 grpc::ServerUnaryReactor* SamplerServiceImpl::Sample(
@@ -202,8 +187,9 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* SamplerServiceImpl::StreamSamples(
 
 grpc::ServerBidiReactor<v1::EvaluateLogProbRequest,
                         v1::EvaluateLogProbResponse>*
-SamplerServiceImpl::EvaluateLogProb(grpc::CallbackServerContext*) {
-  return new EvaluateCall(context_);  // deletes itself in OnDone
+SamplerServiceImpl::EvaluateLogProb(grpc::CallbackServerContext* grpc_context) {
+  return EvaluateCall::Launch(
+      std::make_shared<EvaluateCall>(context_, grpc_context, evaluating_));
 }
 
 }  // namespace latticed

@@ -1,6 +1,8 @@
-// SamplerService: Sample and StreamSamples. EvaluateLogProb is not implemented
-// yet.
+// SamplerService: Sample, StreamSamples and EvaluateLogProb.
 #pragma once
+
+#include <atomic>
+#include <memory>
 
 #include "latticed/v1/sampler.grpc.pb.h"
 #include "server/call.h"
@@ -29,6 +31,8 @@ class SamplerServiceImpl final
 
  private:
   const ContextRef context_;
+  const std::shared_ptr<std::atomic<int>> evaluating_ =
+      std::make_shared<std::atomic<int>>(0);
 };
 
 }  // namespace latticed

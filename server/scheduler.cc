@@ -40,6 +40,28 @@ namespace {
 
 constexpr int kTilesPerBackgroundTile = 8;
 
+grpc::Status DrawFailed(const ServedVersion& version, const TileError& error) {
+  const std::string what =
+      absl::StrCat("drawing from ", version.Name(), " failed: ", error.what);
+  if (error.kind == TileError::kOutOfMemory) {
+    return Error(grpc::StatusCode::RESOURCE_EXHAUSTED, "OUT_OF_MEMORY",
+                 absl::StrCat(what, "; try again in a moment"))
+        .With("model", version.model)
+        .RetryAfter(std::chrono::seconds(1));
+  }
+  if (error.kind == TileError::kDeviceLost) {
+    return Error(grpc::StatusCode::UNAVAILABLE, "DEVICE_LOST",
+                 absl::StrCat(what,
+                              "; this server stops, try another one, or "
+                              "this one when it is back"))
+        .With("model", version.model)
+        .RetryAfter(std::chrono::seconds(1));
+  }
+  return Error(grpc::StatusCode::INTERNAL, "DRAW_FAILED",
+               absl::StrCat(what, "; another version or server may do better"))
+      .With("model", version.model);
+}
+
 std::string Identity(const ServedVersion& version) {
   return version.manifest.spec().action().SerializeAsString() + "/" +
          version.lattice.Name();
@@ -221,6 +243,7 @@ void Scheduler::OpenBlockLocked(const JobRef& job) {
   }
   auto block = std::make_shared<Block>();
   block->version = job->version;
+  block->opened = std::chrono::steady_clock::now();
   block->first_index = job->next_index;
   block->count = static_cast<int64_t>(std::min<uint64_t>(
       job->left, static_cast<uint64_t>(job->request.block_draws)));
@@ -309,6 +332,13 @@ void Scheduler::ClaimLocked(const JobRef& job, Tile* tile) {
   tile->pieces.push_back({job, job->open, job->request.stream,
                           job->request.given, job->open->claimed, count});
   tile->draws += count;
+  if (job->open->claimed == 0) {
+    metrics_->QueueWait(
+        tile->version->model,
+        std::chrono::duration<double>(std::chrono::steady_clock::now() -
+                                      job->open->opened)
+            .count());
+  }
   job->open->claimed += count;
   job->deficit -= count * tile->version->lattice.Sites();
   metrics_->Queued(tile->version->model, -count);
@@ -349,22 +379,18 @@ bool Scheduler::NextTile(Tile* tile) {
   return true;
 }
 
-void Scheduler::FinishTile(const Tile& tile, const std::string& error,
+void Scheduler::FinishTile(const Tile& tile, const TileError& error,
                            double seconds) {
   // Freeing a block locks the scheduler: they are dropped after the lock.
   std::vector<std::shared_ptr<Block>> dropped;
   MutexLock lock(mutex_);
   for (const TilePiece& piece : tile.pieces) {
     const auto job = std::static_pointer_cast<DrawJob::State>(piece.job);
-    if (!error.empty()) {
+    if (error.kind != TileError::kNone) {
       if (job->closed) continue;
       if (!job->broken) {
         job->broken = true;
-        job->failure =
-            Error(grpc::StatusCode::INTERNAL, "DRAW_FAILED",
-                  absl::StrCat("drawing from ", tile.version->Name(),
-                               " failed: ", error,
-                               "; another version or server may do better"));
+        job->failure = DrawFailed(*tile.version, error);
       }
       if (job->open != nullptr) {
         metrics_->Queued(job->open->version->model,

@@ -107,6 +107,13 @@ struct Tile {
   int64_t draws = 0;
 };
 
+// What went wrong with a tile.
+struct TileError {
+  enum Kind { kNone, kBroken, kOutOfMemory, kDeviceLost };
+  Kind kind = kNone;
+  std::string what;
+};
+
 class Scheduler : public std::enable_shared_from_this<Scheduler> {
  public:
   // Both outlive every job and block.
@@ -121,7 +128,7 @@ class Scheduler : public std::enable_shared_from_this<Scheduler> {
   // empty. False once stopped.
   bool NextTile(Tile* tile);
   // The tile is drawn, or with an error its calls fail.
-  void FinishTile(const Tile& tile, const std::string& error,
+  void FinishTile(const Tile& tile, const TileError& error = {},
                   double seconds = 0);
   void Stop();
 

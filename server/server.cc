@@ -15,6 +15,7 @@
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "latticed/build_id.h"
+#include "server/codec.h"
 #include "server/log.h"
 #include "server/tokens.h"
 
@@ -23,7 +24,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr int kRequestBytesMax = 64 << 10;
+// A message of configurations to evaluate; everything else is held to
+// kRequestBytesMax.
+constexpr int kReceiveBytesMax = kBlockBytesMax + kRequestBytesMax;
 
 milliseconds Milliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(1000 * seconds));
@@ -83,7 +86,7 @@ absl::Status PortTaken(const char* flag, const std::string& address) {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
-    std::function<void()> on_drain_asked) {
+    OnEnd on_end) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::channelz::experimental::InitChannelzService();
   const auto models = ListModels(config.repository);
@@ -144,12 +147,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   context->authorizer = server->authorizer_;
   status = server->Listen();
   if (status.ok() && !config.admin_listen.empty()) {
-    status = server->ListenAdmin(std::move(on_drain_asked));
+    status = server->ListenAdmin(on_end);
   }
   if (status.ok()) status = server->ListenHttp();
   if (!status.ok()) return status;
   server->worker_ = std::make_unique<Worker>(
-      context->scheduler, server->graveyard_, context->metrics);
+      context->scheduler, server->graveyard_, context->metrics, [on_end] {
+        if (on_end) on_end(EndReason::kDeviceLost);
+      });
   for (const char* name : {"", "liveness"}) server->SetServing(name, true);
   server->SetServing("readiness", false);
   status = server->watcher_->Poll();
@@ -200,6 +205,7 @@ absl::Status Server::Listen() {
   builder.AddListeningPort(address->Name(),
                            MakeServerCredentials(certificates_, authorizer_),
                            &grpc_port_);
+  builder.SetMaxReceiveMessageSize(kReceiveBytesMax);
   builder.RegisterService(sampler_service_.get());
   builder.RegisterService(chain_service_.get());
   builder.RegisterService(model_service_.get());
@@ -211,11 +217,14 @@ absl::Status Server::Listen() {
   return absl::OkStatus();
 }
 
-absl::Status Server::ListenAdmin(std::function<void()> on_drain_asked) {
+absl::Status Server::ListenAdmin(const OnEnd& on_end) {
   admin_service_ = std::make_unique<AdminServiceImpl>(
       context_, lifecycle_,
       AdminActions{
-          .drain = std::move(on_drain_asked),
+          .drain =
+              [on_end] {
+                if (on_end) on_end(EndReason::kAdmin);
+              },
           .post = [this](auto task) { return watcher_->Post(std::move(task)); },
           .poll = [this] { return watcher_->Poll(); },
           .load =

@@ -31,17 +31,20 @@
 
 namespace latticed {
 
+enum class EndReason { kAdmin, kDeviceLost };
+using OnEnd = std::function<void(EndReason)>;
+
 class Server {
  public:
   // Checks the repository, opens both ports, loads every model once, and
   // returns a server that answers. `config` has been validated. NOT_FOUND,
   // FAILED_PRECONDITION or PERMISSION_DENIED for the repository, UNAVAILABLE
   // for a port that is taken; FAILED_PRECONDITION for certificates and tokens.
-  // `on_drain_asked`: by an admin, once; whoever owns the server then drains
-  // it.
+  // `on_end`: the server should be drained, by whoever owns it; called once for
+  // each reason at most.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
-      std::function<void()> on_drain_asked = nullptr);
+      OnEnd on_end = nullptr);
   ~Server();  // drains without waiting for calls
 
   int grpc_port() const { return grpc_port_; }
@@ -61,7 +64,7 @@ class Server {
 
   absl::Status LoadCredentials();
   absl::Status Listen();
-  absl::Status ListenAdmin(std::function<void()> on_drain_asked);
+  absl::Status ListenAdmin(const OnEnd& on_end);
   absl::Status ListenHttp();
   void SetServing(const std::string& name, bool serving);
   void SetModelServing(const std::string& model, bool serving);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -13,10 +14,12 @@ namespace latticed {
 
 Worker::Worker(std::shared_ptr<Scheduler> scheduler,
                std::shared_ptr<Graveyard> graveyard,
-               std::shared_ptr<Metrics> metrics)
+               std::shared_ptr<Metrics> metrics,
+               std::function<void()> on_device_lost)
     : scheduler_(std::move(scheduler)),
       graveyard_(std::move(graveyard)),
       metrics_(std::move(metrics)),
+      on_device_lost_(std::move(on_device_lost)),
       thread_([this] { Run(); }) {}
 
 Worker::~Worker() { thread_.join(); }
@@ -26,19 +29,30 @@ void Worker::Run() {
   while (scheduler_->NextTile(&tile)) {
     if (tile.draws > 0) {
       const auto start = std::chrono::steady_clock::now();
-      std::string error;
+      TileError error;
       try {
         Draw(tile);
+      } catch (const std::bad_alloc&) {
+        // What runs next may need less, or find memory that others gave back.
+        error = {TileError::kOutOfMemory, "the device has no memory left"};
+        metrics_->DeviceOutOfMemory();
+      } catch (const DeviceLost& e) {
+        error = {TileError::kDeviceLost, e.what()};
+        metrics_->DeviceError();
+        Log(LogLevel::kError, absl::StrCat("the device is lost: ", e.what()));
+        if (on_device_lost_) std::exchange(on_device_lost_, nullptr)();
       } catch (const std::exception& e) {
         // A broken invariant of ours, which LibTorch reports by throwing: the
         // calls concerned end with INTERNAL, the others go on.
-        error = e.what();
+        error = {TileError::kBroken, e.what()};
         Log(LogLevel::kError,
-            absl::StrCat("drawing from ", tile.version->Name(), ": ", error));
+            absl::StrCat("drawing from ", tile.version->Name(), ": ",
+                         e.what()));
       }
       const std::chrono::duration<double> seconds =
           std::chrono::steady_clock::now() - start;
-      if (error.empty()) {
+      metrics_->DeviceBusy(seconds.count());
+      if (error.kind == TileError::kNone) {
         metrics_->TileDrawn(tile.version->model, tile.draws, tile.version->tile,
                             seconds.count());
       }
@@ -87,6 +101,9 @@ void Worker::Draw(const Tile& tile) {
     out.action = absl::MakeSpan(action_.data(), draws);
   }
   tile.version->sampler->Draw(ids_, out);
+  metrics_->LogWeights(tile.version->model,
+                       tile.version->manifest.log_weight_reference(), out.log_q,
+                       out.action);
   if (!in_place) Scatter(tile, sites);
 }
 

@@ -2,6 +2,7 @@
 // the blocks that replies send.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -14,10 +15,11 @@ namespace latticed {
 
 class Worker {
  public:
-  // Starts the thread. All outlive it.
+  // Starts the thread. All outlive it. `on_device_lost` is called once, on that
+  // thread, when nothing can be drawn any more.
   Worker(std::shared_ptr<Scheduler> scheduler,
-         std::shared_ptr<Graveyard> graveyard,
-         std::shared_ptr<Metrics> metrics);
+         std::shared_ptr<Graveyard> graveyard, std::shared_ptr<Metrics> metrics,
+         std::function<void()> on_device_lost = nullptr);
   // The scheduler must have been stopped.
   ~Worker();
 
@@ -30,6 +32,7 @@ class Worker {
   const std::shared_ptr<Scheduler> scheduler_;
   const std::shared_ptr<Graveyard> graveyard_;
   const std::shared_ptr<Metrics> metrics_;
+  std::function<void()> on_device_lost_;
 
   // Worker thread only.
   std::vector<DrawId> ids_;

@@ -18,5 +18,7 @@ int RunModels(const CommandOptions& options, const Interrupt& interrupt);
 int RunSample(const CommandOptions& options, const Interrupt& interrupt);
 int RunChain(const CommandOptions& options, const Interrupt& interrupt);
 int RunMeasure(const CommandOptions& options, const Interrupt& interrupt);
+int RunScore(const CommandOptions& options, const Interrupt& interrupt);
+int RunVerify(const CommandOptions& options, const Interrupt& interrupt);
 
 }  // namespace latticed

@@ -20,6 +20,8 @@ constexpr char kProgramHelp[] =
   latticectl sample --model M --count N       independent draws with log q and S
   latticectl chain --model M --steps N        an independence Metropolis chain
   latticectl measure --model M --observable O observables and log Z with errors
+  latticectl score --model M --input F.npz    log q and S of your configurations
+  latticectl verify F.npz                     draws what F holds again and compares
   latticectl COMMAND --help                   flags and examples of a command
 
 Exit codes
@@ -27,7 +29,8 @@ Exit codes
   1    usage or bad input: a flag, an unknown model, another action than expected
   2    the server is not available, busy or stopping, after retries
   3    the output cannot be written
-  4    the server failed, or sent something that contradicts itself
+  4    the server failed, or sent something that contradicts itself; verify: the
+       file differs from what the server draws
   130  interrupted; complete blocks are kept in a valid, shorter file
 )";
 
@@ -77,6 +80,31 @@ xi log_Z, and Gt_<t>, m_eff_<t> for t up to L/2. The measurement ends at
 whichever limit comes first. Shards draw from streams, or parts of --stream, of
 their own; their sums are merged exactly. With --draws, --stream and one shard
 the same command gives the same numbers again.
+)";
+
+constexpr char kVerifyExamples[] = R"(
+Examples
+  latticectl verify run7.npz
+  latticectl verify run7.npz --blocks 20
+
+F.npz.json says where the draws of F.npz come from. A server that has the same
+digest draws them again, and every byte is compared; chains are run again from
+their start. Exit code 0: the same. 4: they differ, and the first index that does
+is named. 1: this cannot be said here, because the version is retired or the
+server computes in another numerics mode.
+)";
+
+constexpr char kScoreExamples[] = R"(
+Examples
+  latticectl score --model phi4-l8 --input hmc.npy
+  latticectl score --model phi4-l8 --input run7.npz --output scores.npz
+
+The input is phi [n, L_0, L_1] float32: an .npy, or the array phi of an
+uncompressed .npz. The output holds log_w, log_q and action [n] float64, in the
+order of the input; log_w = -action - log_q is not a number where either
+overflows. The summary has the ESS of the flow twice, for configurations drawn
+from it and for those of the target distribution, from Monte Carlo: a mode that
+the flow misses makes the second one small.
 )";
 
 void AddCommonFlags(FlagSet* flags, CommandOptions* o) {
@@ -144,6 +172,19 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
               "chain of --model begins and FILE is created",
               &o->token_file);
     AddDrawFlags(&flags, "F.npy or F.npz", o);
+  } else if (command == "verify") {
+    flags.Add("input", "FILE", "as FILE after the command: .npz or .npy",
+              &o->input);
+    flags.Add("blocks", "N", "compare N blocks at random, not everything",
+              &o->blocks);
+  } else if (command == "score") {
+    flags.Add("input", "FILE", "configurations: .npy, or .npz with phi",
+              &o->input);
+    flags.Add("model", "NAME", "see `latticectl models`", &o->model);
+    flags.Add("version", "N", "default: the live one", &o->version);
+    flags.Add("digest", "HEX", "64 digits, instead of --version", &o->digest);
+    flags.Add("output", "FILE", "F.npz, or F.npy for log_w alone", &o->output);
+    flags.AddSwitch("force", "replace FILE if it exists", &o->force);
   } else if (command == "measure") {
     flags.Add("observable", "NAME,...", "see below", &o->observable_list);
     flags.Add("relative_error", "X", "until every error is below X times value",
@@ -177,6 +218,22 @@ absl::Status CheckSelection(const CommandOptions& options) {
   if (!options.stream.empty() && !options.stream_id.empty()) {
     return absl::InvalidArgumentError(
         "--stream and --stream_id both choose a stream: give one of them");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckScore(const CommandOptions& options) {
+  if (options.model.empty()) {
+    return absl::InvalidArgumentError(
+        "--model is REQUIRED; `latticectl models` lists what there is");
+  }
+  if (options.input.empty()) {
+    return absl::InvalidArgumentError(
+        "--input is REQUIRED: configurations as an .npy or .npz file");
+  }
+  if (!options.output.empty() && !HasArrayExtension(options.output)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--output: ", options.output, " must end in .npy or .npz"));
   }
   return absl::OkStatus();
 }
@@ -221,12 +278,29 @@ absl::Status CheckMeasure(CommandOptions* options) {
 absl::Status ParseCommand(const std::string& command,
                           const std::vector<std::string>& arguments,
                           CommandOptions* options) {
-  if (absl::Status s = FlagsOf(command, options).Parse(arguments); !s.ok()) {
+  std::vector<std::string> flags = arguments;
+  if (command == "verify" && !flags.empty() &&
+      !absl::StartsWith(flags[0], "--")) {
+    options->input = flags[0];
+    flags.erase(flags.begin());
+  }
+  if (absl::Status s = FlagsOf(command, options).Parse(flags); !s.ok()) {
     return s;
   }
   if (options->help || command == "models") return absl::OkStatus();
   if (command == "measure") {
     if (absl::Status s = CheckMeasure(options); !s.ok()) return s;
+    return CheckSelection(*options);
+  }
+  if (command == "verify") {
+    if (!HasArrayExtension(options->input) || options->blocks > 1000000) {
+      return absl::InvalidArgumentError(
+          "verify needs a FILE.npz or FILE.npy, and at most 1e6 --blocks");
+    }
+    return absl::OkStatus();
+  }
+  if (command == "score") {
+    if (absl::Status s = CheckScore(*options); !s.ok()) return s;
     return CheckSelection(*options);
   }
   const bool chain = command == "chain";
@@ -273,6 +347,16 @@ std::string HelpText(const std::string& command) {
     return absl::StrCat(
         "latticectl measure: observables and log Z, computed by the server\n\n",
         flags, kMeasureExamples);
+  }
+  if (command == "verify") {
+    return absl::StrCat(
+        "latticectl verify FILE: whether it holds what the server draws\n\n",
+        flags, kVerifyExamples);
+  }
+  if (command == "score") {
+    return absl::StrCat(
+        "latticectl score: log q and S of configurations of yours\n\n", flags,
+        kScoreExamples);
   }
   return kProgramHelp;
 }

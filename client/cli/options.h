@@ -56,6 +56,10 @@ struct CommandOptions {
   double seconds = 0;
   uint64_t draws = 0;
   uint64_t shards = 1;
+
+  // score and verify: the file to read.
+  std::string input;
+  uint64_t blocks = 0;  // 0: all of it
 };
 
 // A command's flags into `options`. INVALID_ARGUMENT says which flag and why.

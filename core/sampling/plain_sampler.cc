@@ -2,13 +2,37 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace latticed {
+
+namespace {
+
+// LibTorch's errors of a device as tile_sampler.h has them.
+template <typename Function>
+void OnDevice(const Function& function) {
+  try {
+    function();
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    if (absl::StrContains(what, "out of memory")) throw std::bad_alloc();
+    if (absl::StrContains(what, "CUDA error") ||
+        absl::StrContains(what, "CUDNN_STATUS") ||
+        absl::StrContains(what, "CUBLAS_STATUS")) {
+      throw DeviceLost(what);
+    }
+    throw;
+  }
+}
+
+}  // namespace
 
 PlainSampler::PlainSampler(std::unique_ptr<const Flow> flow,
                            std::unique_ptr<const BaseDistribution> base,
@@ -43,6 +67,11 @@ at::Tensor PlainSampler::Tile(const std::function<void(int64_t, float*)>& fill,
 }
 
 void PlainSampler::Draw(absl::Span<const DrawId> ids, const DrawSpans& out) {
+  OnDevice([&] { DrawTile(ids, out); });
+}
+
+void PlainSampler::DrawTile(absl::Span<const DrawId> ids,
+                            const DrawSpans& out) const {
   const c10::InferenceMode inference;
   const int64_t sites = lattice().Sites();
   const int64_t count = static_cast<int64_t>(ids.size());
@@ -66,6 +95,12 @@ void PlainSampler::Draw(absl::Span<const DrawId> ids, const DrawSpans& out) {
 void PlainSampler::Evaluate(absl::Span<const float> phi,
                             absl::Span<double> log_q,
                             absl::Span<double> action) {
+  OnDevice([&] { EvaluateTile(phi, log_q, action); });
+}
+
+void PlainSampler::EvaluateTile(absl::Span<const float> phi,
+                                absl::Span<double> log_q,
+                                absl::Span<double> action) const {
   const c10::InferenceMode inference;
   const int64_t sites = lattice().Sites();
   const int64_t count = static_cast<int64_t>(log_q.size());

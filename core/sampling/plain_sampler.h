@@ -33,6 +33,9 @@ class PlainSampler final : public TileSampler {
                 absl::Span<double> action) override;
 
  private:
+  void DrawTile(absl::Span<const DrawId> ids, const DrawSpans& out) const;
+  void EvaluateTile(absl::Span<const float> phi, absl::Span<double> log_q,
+                    absl::Span<double> action) const;
   at::Tensor Tile(const std::function<void(int64_t, float*)>& fill,
                   int64_t count) const;
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 
 #include "absl/types/span.h"
@@ -14,6 +15,12 @@ namespace latticed {
 struct DrawId {
   StreamId stream;
   uint64_t index = 0;
+};
+
+// The device is lost for this process: nothing can be drawn any more.
+class DeviceLost : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 // n configurations, C order. phi is [n, L_0, L_1]; log_q and action are [n];
@@ -29,7 +36,9 @@ struct DrawSpans {
 //
 // S and log q are those of the returned float32 phi, log q up to the
 // integration error that the manifest's step-doubling figures bound.
-// Non-finite results are returned as they are: callers report them.
+// Non-finite results are returned as they are: callers report them. A device
+// that has no memory left throws std::bad_alloc and can be tried again; one
+// that is lost throws DeviceLost.
 // Not thread-safe: one owner. Uses the process's compute threads.
 class TileSampler {
  public:

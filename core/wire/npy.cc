@@ -82,7 +82,7 @@ std::string NpyHeader(absl::string_view descr, absl::Span<const int64_t> shape,
   return absl::StrCat(kMagic, absl::string_view(prefix, 4), dict);
 }
 
-absl::StatusOr<NpyArray> ParseNpy(absl::string_view file) {
+absl::StatusOr<NpyLayout> ParseNpyHeader(absl::string_view file) {
   if (file.size() < kPrefixBytes || !absl::StartsWith(file, kMagic)) {
     return Damaged("it does not start like one");
   }
@@ -93,17 +93,17 @@ absl::StatusOr<NpyArray> ParseNpy(absl::string_view file) {
     return Damaged("it ends within its header");
   }
   const absl::string_view header = file.substr(kPrefixBytes, header_bytes);
-  const absl::string_view data = file.substr(kPrefixBytes + header_bytes);
 
-  NpyArray array;
+  NpyLayout layout;
+  layout.header_bytes = static_cast<int64_t>(kPrefixBytes + header_bytes);
   absl::StatusOr<absl::string_view> descr = Field(header, "descr", ',');
   if (!descr.ok()) return descr.status();
-  array.descr =
+  layout.descr =
       std::string(absl::StripPrefix(absl::StripSuffix(*descr, "'"), "'"));
-  uint64_t bytes = static_cast<uint64_t>(NpyItemBytes(array.descr));
+  uint64_t bytes = static_cast<uint64_t>(NpyItemBytes(layout.descr));
   if (bytes == 0) {
     return Damaged(absl::StrCat("its type is ",
-                                absl::CHexEscape(array.descr.substr(0, 32))));
+                                absl::CHexEscape(layout.descr.substr(0, 32))));
   }
   absl::StatusOr<absl::string_view> order = Field(header, "fortran_order", ',');
   if (!order.ok()) return order.status();
@@ -113,20 +113,29 @@ absl::StatusOr<NpyArray> ParseNpy(absl::string_view file) {
   if (!shape_text.ok()) return shape_text.status();
   absl::StatusOr<std::vector<int64_t>> shape = ParseShape(*shape_text);
   if (!shape.ok()) return shape.status();
-  array.shape = *std::move(shape);
-  for (const int64_t extent : array.shape) {
+  layout.shape = *std::move(shape);
+  for (const int64_t extent : layout.shape) {
     const uint64_t factor = static_cast<uint64_t>(extent);
     if (factor != 0 && bytes > std::numeric_limits<int64_t>::max() / factor) {
       return Damaged("its shape overflows");
     }
     bytes *= factor;
   }
-  if (bytes != data.size()) {
-    return Damaged(absl::StrCat("its shape asks for ", bytes,
+  layout.data_bytes = static_cast<int64_t>(bytes);
+  return layout;
+}
+
+absl::StatusOr<NpyArray> ParseNpy(absl::string_view file) {
+  absl::StatusOr<NpyLayout> layout = ParseNpyHeader(file);
+  if (!layout.ok()) return layout.status();
+  const absl::string_view data =
+      file.substr(static_cast<size_t>(layout->header_bytes));
+  if (static_cast<uint64_t>(layout->data_bytes) != data.size()) {
+    return Damaged(absl::StrCat("its shape asks for ", layout->data_bytes,
                                 " bytes of data, the file has ", data.size()));
   }
-  array.bytes.assign(data.data(), data.size());
-  return array;
+  return NpyArray{std::move(layout->descr), std::move(layout->shape),
+                  std::string(data)};
 }
 
 }  // namespace latticed

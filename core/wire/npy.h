@@ -20,6 +20,16 @@ int64_t NpyItemBytes(absl::string_view descr);
 std::string NpyHeader(absl::string_view descr, absl::Span<const int64_t> shape,
                       int64_t bytes_min = 0);
 
+struct NpyLayout {
+  std::string descr;
+  std::vector<int64_t> shape;
+  int64_t header_bytes = 0;  // before the data
+  int64_t data_bytes = 0;
+};
+// Of the start of a file, 64 KiB of which always suffice. INVALID_ARGUMENT as
+// below.
+absl::StatusOr<NpyLayout> ParseNpyHeader(absl::string_view file);
+
 struct NpyArray {
   std::string descr;
   std::vector<int64_t> shape;

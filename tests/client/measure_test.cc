@@ -27,7 +27,7 @@ class MeasureCommand : public ::testing::Test {
  protected:
   void SetUp() override {
     server_ = std::make_unique<ToyProcess>(
-        repository_.path(), state_.File("state"),
+        repository_.path(), state_.File("key"),
         std::vector<std::string>{"scale=1.1", "tile=64", "delay_us=200"});
   }
   Finished Run(std::vector<std::string> arguments,
@@ -97,7 +97,7 @@ TEST_F(MeasureCommand, SaysHowItGoesInALog) {
 }
 
 TEST_F(MeasureCommand, ShardsOverServersAreOneMeasurement) {
-  ToyProcess other(repository_.path(), state_.File("state"));
+  ToyProcess other(repository_.path(), state_.File("key"));
   const std::string output = work_.File("m.json");
   const Finished run =
       Run({"--model", "toy", "--observable", "chi_2", "--draws", "20000",

@@ -26,6 +26,7 @@ class Process {
   Process& operator=(const Process&) = delete;
 
   void Signal(int signal);
+  pid_t id() const { return pid_; }
   // Kills it after `patience`.
   Finished Wait(absl::Duration patience = absl::Seconds(60));
 

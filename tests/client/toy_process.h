@@ -2,6 +2,7 @@
 #pragma once
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -17,21 +18,24 @@ namespace latticed::testing {
 
 class ToyProcess {
  public:
-  // Replicas share `repository` and `state`, the folder of the token key.
-  // `flow` publishes a version first; see toy_server.cc.
-  ToyProcess(std::string repository, std::string state,
-             std::vector<std::string> flow = {}, int port = 0)
-      : repository_(std::move(repository)),
-        state_(std::move(state)),
-        port_(port) {
+  // Replicas share `repository` and `key_file`, which is made if it is not
+  // there. `flow` publishes a version first; see toy_server.cc.
+  ToyProcess(std::string repository, std::string key_file,
+             std::vector<std::string> flow = {})
+      : repository_(std::move(repository)), key_file_(std::move(key_file)) {
+    if (!std::filesystem::exists(key_file_)) {
+      std::ofstream(key_file_) << "a key of test servers, 32 bytes.";
+      std::filesystem::permissions(key_file_,
+                                   std::filesystem::perms::owner_read);
+    }
     Start(std::move(flow));
   }
 
   void Start(std::vector<std::string> flow = {}) {
     const std::string out = log_.File("stdout");
     std::ofstream(out).close();
-    std::vector<std::string> arguments = {TOY_SERVER, repository_, state_,
-                                          absl::StrCat(port_)};
+    std::vector<std::string> arguments = {
+        TOY_SERVER, repository_, state_.path(), key_file_, absl::StrCat(port_)};
     arguments.insert(arguments.end(), flow.begin(), flow.end());
     process_ = std::make_unique<Process>(arguments, log_.path());
     const absl::Time until = absl::Now() + absl::Seconds(20);
@@ -41,7 +45,10 @@ class ToyProcess {
       if (file >> word >> port_ && word == "ready") return;
       absl::SleepFor(absl::Milliseconds(5));
     }
-    FAIL() << "toy_server did not start";
+    process_->Signal(SIGKILL);
+    const Finished finished = process_->Wait();
+    FAIL() << "toy_server did not start: " << finished.code << " '"
+           << finished.out << "' " << finished.err;
   }
   void Kill() {
     process_->Signal(SIGKILL);
@@ -50,13 +57,15 @@ class ToyProcess {
   void Signal(int signal) { process_->Signal(signal); }
   Finished Wait() { return process_->Wait(); }
   int port() const { return port_; }
+  pid_t process_id() const { return process_->id(); }
   std::string target() const { return absl::StrCat("127.0.0.1:", port_); }
 
  private:
   const std::string repository_;
-  const std::string state_;
+  const std::string key_file_;
+  TemporaryDirectory state_;
   TemporaryDirectory log_;
-  int port_;
+  int port_ = 0;
   std::unique_ptr<Process> process_;
 };
 

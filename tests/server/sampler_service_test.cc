@@ -297,24 +297,13 @@ TEST_F(SamplerService, BadStreamsAndContentNameTheField) {
 TEST_F(SamplerService, OversizedRequestsAreRefused) {
   v1::SampleRequest request = Ask(1);
   request.mutable_stream()->set_name(std::string(70000, 'x'));
-  EXPECT_EQ(SampleError(request).error_code(),
-            grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(CodeAndReason(SampleError(request)),
+            "RESOURCE_EXHAUSTED REQUEST_TOO_LARGE");
+  v1::StreamSamplesRequest stream = DrawsOf("toy", "s", 0, 1);
+  stream.mutable_stream()->set_name(std::string(70000, 'x'));
+  EXPECT_EQ(CodeAndReason(Stream(channel_, stream).status),
+            "RESOURCE_EXHAUSTED REQUEST_TOO_LARGE");
   EXPECT_TRUE(SampleError(Ask(1)).ok());
-}
-
-TEST_F(SamplerService, UnimplementedMethodsSaySo) {
-  grpc::ClientContext context;
-  const auto stream = stub_->EvaluateLogProb(&context);
-  stream->WritesDone();
-  v1::EvaluateLogProbResponse response;
-  EXPECT_FALSE(stream->Read(&response));
-  EXPECT_EQ(CodeAndReason(stream->Finish()), "UNIMPLEMENTED NOT_IMPLEMENTED");
-  const auto measure = v1::MeasureService::NewStub(channel_);
-  grpc::ClientContext measure_context;
-  v1::MeasureResponse measured;
-  const auto reader = measure->Measure(&measure_context, v1::MeasureRequest());
-  EXPECT_FALSE(reader->Read(&measured));
-  EXPECT_EQ(CodeAndReason(reader->Finish()), "UNIMPLEMENTED NOT_IMPLEMENTED");
 }
 
 TEST(SamplerServiceNonFinite, IsReportedAndNeverSent) {

@@ -68,7 +68,7 @@ class SchedulerTest : public ::testing::Test {
     if (model != nullptr && tile.version != nullptr) {
       *model = tile.version->model;
     }
-    if (finish) scheduler_->FinishTile(tile, "");
+    if (finish) scheduler_->FinishTile(tile);
     return counts;
   }
 
@@ -184,7 +184,7 @@ TEST_F(SchedulerTest, AFailedTileFailsItsCallsOnly) {
   Tile tile;
   ASSERT_TRUE(scheduler_->NextTile(&tile));
   ASSERT_EQ(tile.version, a_);
-  scheduler_->FinishTile(tile, "the device is on fire");
+  scheduler_->FinishTile(tile, {TileError::kBroken, "the device is on fire"});
   EXPECT_EQ(jobs_[0]->Failure().error_code(), grpc::StatusCode::INTERNAL);
   std::string model;
   for (int i = 0; i < 10; ++i) {
@@ -199,7 +199,7 @@ TEST_F(SchedulerTest, ACancelledCallLeavesNothingBehind) {
   Tile tile;
   ASSERT_TRUE(scheduler_->NextTile(&tile));
   jobs_[0]->Cancel();
-  scheduler_->FinishTile(tile, "");
+  scheduler_->FinishTile(tile);
   EXPECT_EQ(Next(), Counts());
   EXPECT_EQ(jobs_[0]->Pop(), nullptr);
 }

@@ -12,6 +12,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
+#include "latticed/v1/admin.grpc.pb.h"
 #include "latticed/v1/chain.grpc.pb.h"
 #include "latticed/v1/measure.grpc.pb.h"
 #include "latticed/v1/model.grpc.pb.h"

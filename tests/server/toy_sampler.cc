@@ -61,6 +61,11 @@ class ToySampler final : public TileSampler {
   void Draw(absl::Span<const DrawId> ids, const DrawSpans& out) override {
     if (ids.empty() || static_cast<int64_t>(ids.size()) > tile()) std::abort();
     ++ToyTiles();
+    ++tiles_;
+    if (tiles_ == flow_.oom_tile) throw std::bad_alloc();
+    if (flow_.lost_tile > 0 && tiles_ >= flow_.lost_tile) {
+      throw DeviceLost("CUDA error: an illegal memory access was encountered");
+    }
     if (flow_.delay_us > 0) {
       std::this_thread::sleep_for(std::chrono::microseconds(flow_.delay_us));
     }
@@ -83,6 +88,9 @@ class ToySampler final : public TileSampler {
     const size_t sites = static_cast<size_t>(lattice_.Sites());
     if (log_q.size() > static_cast<size_t>(tile())) std::abort();
     ++ToyTiles();
+    if (flow_.delay_us > 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(flow_.delay_us));
+    }
     for (size_t i = 0; i < log_q.size(); ++i) {
       const auto field = phi.subspan(i * sites, sites);
       log_q[i] = LogQ(flow_, field) + flow_.evaluate_error;
@@ -93,6 +101,7 @@ class ToySampler final : public TileSampler {
  private:
   const ToyFlow flow_;
   const Lattice lattice_;
+  int tiles_ = 0;
 };
 
 }  // namespace
@@ -147,7 +156,9 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
                                      flow.well,
                                      flow.collapsed ? 1.0f : 0.0f,
                                      flow.step_error,
-                                     flow.evaluate_error};
+                                     flow.evaluate_error,
+                                     static_cast<float>(flow.oom_tile),
+                                     static_cast<float>(flow.lost_tile)};
   const Weights weights = {
       {"toy", {{static_cast<int64_t>(values.size())}, values}}};
   auto published = Publish(repository, flow.model, manifest, weights);
@@ -177,6 +188,8 @@ SamplerFactory ToySamplers() {
     flow.collapsed = values[7] != 0;
     flow.step_error = step_factor == 1 ? values[8] : 0;
     flow.evaluate_error = values[9];
+    flow.oom_tile = static_cast<int>(values[10]);
+    flow.lost_tile = static_cast<int>(values[11]);
     if (values[4] != 0) {
       return absl::FailedPreconditionError(
           "weights.toy: has the wrong shape; publish it again");

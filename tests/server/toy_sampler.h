@@ -32,6 +32,10 @@ struct ToyFlow {
   int delay_us = 0;
   // Draw throws from this index on.
   int64_t throw_from = -1;
+  // Draw finds no memory on its n-th tile, or loses the device, counted from 1;
+  // 0: never.
+  int oom_tile = 0;
+  int lost_tile = 0;
   // The factory refuses it.
   bool unusable = false;
   // Two modes: S = -log sum_+- exp(-sum_x (phi_x -+ well)^2 / 2), and draws are

@@ -1,9 +1,10 @@
 // A server of toy flows as a process, so that it can be killed:
 //
-//   toy_server REPOSITORY STATE_DIRECTORY PORT [name=value ...]
+//   toy_server REPOSITORY STATE_DIRECTORY KEY_FILE PORT [name=value ...]
 //
 // Publishes model "toy" first if names are given (scale, tile, l0, l1,
-// delay_us, nan_every, numerics). Prints "ready PORT"; ends at SIGTERM.
+// delay_us, nan_every, numerics); calls_max and buffer_mib are limits of the
+// server. Prints "ready PORT"; ends at SIGTERM.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -16,10 +17,11 @@
 
 int main(int argc, char** argv) {
   using latticed::ToyFlow;
-  if (argc < 4) return 2;
-  if (argc > 4) {
+  if (argc < 5) return 2;
+  latticed::Config config;
+  if (argc > 5) {
     ToyFlow flow;
-    for (int i = 4; i < argc; ++i) {
+    for (int i = 5; i < argc; ++i) {
       const std::pair<std::string, std::string> setting =
           absl::StrSplit(argv[i], absl::MaxSplits('=', 1));
       const double value = std::atof(setting.second.c_str());
@@ -32,6 +34,12 @@ int main(int argc, char** argv) {
         flow.nan_every = static_cast<int>(value);
       }
       if (setting.first == "numerics") flow.numerics = static_cast<int>(value);
+      if (setting.first == "calls_max") {
+        config.calls_max = config.calls_per_peer_max = static_cast<int>(value);
+      }
+      if (setting.first == "buffer_mib") {
+        config.buffer_bytes_max = static_cast<int64_t>(value) << 20;
+      }
     }
     latticed::PublishToy(argv[1], flow);
   }
@@ -40,10 +48,11 @@ int main(int argc, char** argv) {
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigprocmask(SIG_BLOCK, &stop, nullptr);
-  latticed::Config config;
   config.repository = argv[1];
   config.state_directory = argv[2];
-  config.listen = absl::StrCat("127.0.0.1:", argv[3]);
+  config.chain_token_key_file = argv[3];
+  config.gate_draws = 0;
+  config.listen = absl::StrCat("127.0.0.1:", argv[4]);
   config.http_listen = "127.0.0.1:0";
   config.admin_listen = "127.0.0.1:0";
   config.poll_seconds = 0.1;

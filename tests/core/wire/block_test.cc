@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/wire/crc32c.h"
 #include "gtest/gtest.h"
 
@@ -63,7 +64,7 @@ TEST(Block, NumbersComeBackBitForBit) {
   const std::vector<float> values = {
       0.f, -0.f, 1e-42f, std::numeric_limits<float>::infinity(), 3.25f};
   const std::string shifted =
-      "x" + std::string(BytesOf(absl::MakeConstSpan(values)));
+      absl::StrCat("x", BytesOf(absl::MakeConstSpan(values)));
   std::vector<float> back(values.size());
   // At an odd address: payloads in a message are not aligned.
   ASSERT_TRUE(

@@ -40,30 +40,6 @@ void AddBlock(const v1::SampleBlock& block, StreamResult* result) {
   result->next_index += block.count();
 }
 
-void AddChainBlock(const v1::ChainBlock& block, ChainResult* result) {
-  EXPECT_EQ(block.crc32c(),
-            BlockCrc32c(block.log_q(), block.action(), block.phi()));
-  std::vector<float> phi;
-  std::vector<double> log_q;
-  Append(block.phi(), &phi);
-  Append(block.log_q(), &log_q);
-  const size_t rows = static_cast<size_t>(block.index_size());
-  const size_t sites = rows == 0 ? 0 : phi.size() / rows;
-  EXPECT_EQ(log_q.size(), rows);
-  for (const uint32_t row : block.row()) {
-    ASSERT_LT(row, rows);
-    result->index.push_back(block.index(static_cast<int>(row)));
-    result->log_q.push_back(log_q[row]);
-    result->phi.insert(result->phi.end(), &phi[row * sites],
-                       &phi[row * sites] + sites);
-  }
-  for (uint32_t step = 0; step < block.steps(); ++step) {
-    const bool accepted = (block.accept()[step / 8] >> (step % 8)) & 1;
-    result->accept.push_back(accepted ? '1' : '0');
-  }
-  result->token = block.token();
-}
-
 }  // namespace
 
 Config TestConfig(const std::string& repository) {
@@ -156,6 +132,30 @@ v1::StreamSamplesRequest DrawsOf(const std::string& model,
   return request;
 }
 
+void AppendChainBlock(const v1::ChainBlock& block, ChainResult* result) {
+  EXPECT_EQ(block.crc32c(),
+            BlockCrc32c(block.log_q(), block.action(), block.phi()));
+  std::vector<float> phi;
+  std::vector<double> log_q;
+  Append(block.phi(), &phi);
+  Append(block.log_q(), &log_q);
+  const size_t rows = static_cast<size_t>(block.index_size());
+  const size_t sites = rows == 0 ? 0 : phi.size() / rows;
+  EXPECT_EQ(log_q.size(), rows);
+  for (const uint32_t row : block.row()) {
+    ASSERT_LT(row, rows);
+    result->index.push_back(block.index(static_cast<int>(row)));
+    result->log_q.push_back(log_q[row]);
+    result->phi.insert(result->phi.end(), &phi[row * sites],
+                       &phi[row * sites] + sites);
+  }
+  for (uint32_t step = 0; step < block.steps(); ++step) {
+    const bool accepted = (block.accept()[step / 8] >> (step % 8)) & 1;
+    result->accept.push_back(accepted ? '1' : '0');
+  }
+  result->token = block.token();
+}
+
 ChainResult RunChain(const std::shared_ptr<grpc::Channel>& channel,
                      const v1::RunChainRequest& request) {
   ChainResult result;
@@ -174,7 +174,7 @@ ChainResult RunChain(const std::shared_ptr<grpc::Channel>& channel,
     } else {
       EXPECT_EQ(response.block().first_step(), step);
       step += response.block().steps();
-      AddChainBlock(response.block(), &result);
+      AppendChainBlock(response.block(), &result);
       result.blocks.push_back(std::move(*response.mutable_block()));
     }
   }

@@ -77,6 +77,8 @@ struct ChainResult {
   std::string accept;  // '0' or '1' a step
   std::string token;   // the last one
 };
+// One block more, its CRC checked.
+void AppendChainBlock(const v1::ChainBlock& block, ChainResult* result);
 ChainResult RunChain(const std::shared_ptr<grpc::Channel>& channel,
                      const v1::RunChainRequest& request);
 

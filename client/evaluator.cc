@@ -64,7 +64,7 @@ class Evaluator::Call {
 
  private:
   bool Wait() {
-    const absl::Time start = absl::Now();
+    const Stopwatch waited;
     const std::atomic<bool>* cancelled = session_.options.cancelled;
     while (true) {
       void* tag = nullptr;
@@ -76,7 +76,7 @@ class Evaluator::Call {
         return ok;
       }
       if (cancelled != nullptr && cancelled->load()) context_.TryCancel();
-      if (absl::Now() - start > session_.options.silence_max) {
+      if (waited.Elapsed() > session_.options.silence_max) {
         silent_ = true;
         context_.TryCancel();
       }

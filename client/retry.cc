@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/errors.h"
+#include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/completion_queue.h"
 #include "grpcpp/generic/generic_stub.h"
@@ -16,12 +17,14 @@ namespace latticed {
 namespace {
 
 // A call that waits for the channel to connect, and asks after the server's
-// health when it has. WaitForStateChange would do, but ends by gRPC's timers,
-// which stand still for as long as the wall clock was set back.
+// health when it has. Not WaitForStateChange, and no wait of gRPC's own between
+// attempts: both end by its timers, which stand still for as long as the wall
+// clock was set back.
 class Probe {
  public:
   explicit Probe(const std::shared_ptr<grpc::Channel>& channel)
       : stub_(channel) {
+    grpc::experimental::ChannelResetConnectionBackoff(channel.get());
     context_.set_wait_for_ready(true);
     call_ = stub_.PrepareUnaryCall(&context_, "/grpc.health.v1.Health/Check",
                                    grpc::ByteBuffer(), &queue_);

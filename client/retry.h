@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -10,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "client/stopwatch.h"
 #include "grpcpp/channel.h"
 
 namespace latticed {
@@ -26,18 +26,6 @@ struct RetryPolicy {
   absl::Duration outage = absl::Seconds(60);
   // A block that arrives damaged this often in a row is an error.
   int damaged_max = 3;
-};
-
-// Time since then, whatever becomes of the wall clock.
-class Stopwatch {
- public:
-  absl::Duration Elapsed() const {
-    return absl::FromChrono(std::chrono::steady_clock::now() - start_);
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ =
-      std::chrono::steady_clock::now();
 };
 
 // Waits in short steps; false when `cancelled` was set meanwhile. gRPC connects

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """F11: the wall clock jumps by a day, forth and back, and stands still, under a
-running server and a waiting client. libfaketime shows it to them; the monotonic
-clock goes on, as a kernel's does."""
+running server and a waiting client. clock_shim.c shows it to them; the
+monotonic clock goes on, as a kernel's does."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -19,7 +20,20 @@ from python_server import Server
 STALL_SECONDS = 2
 DEADLINE_SECONDS = 1.5
 DAY = 86400
-FROZEN = "2031-05-06 07:08:09"
+FROZEN = "at 1936000000"
+
+
+WAIT_BY_THE_WALL_CLOCK = """
+import ctypes, sys, time
+library = ctypes.CDLL(None)
+mutex, condition = ctypes.create_string_buffer(64), \
+    ctypes.create_string_buffer(64)  # as PTHREAD_..._INITIALIZER makes them
+library.pthread_mutex_lock(mutex)
+until = int((time.time() + 1) * 10**9)
+print("waits", flush=True)
+sys.exit(library.pthread_cond_timedwait(
+    condition, mutex, (ctypes.c_long * 2)(*divmod(until, 10**9))))
+"""
 
 
 class Clock:
@@ -27,19 +41,17 @@ class Clock:
 
     def __init__(self, library, path):
         self.path = path
-        self.set("+0")
+        self.set("offset 0")
         self.environment = {
             "LD_PRELOAD": library,
-            "FAKETIME_TIMESTAMP_FILE": path,
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "LATTICED_CLOCK": path,
             "ASAN_OPTIONS": "verify_asan_link_order=0",
         }
 
-    def set(self, time_text):
-        """"+86400" is ahead by so much; a date stands still."""
+    def set(self, how):
+        """A line of clock_shim.c."""
         with open(self.path + ".new", "w") as file:
-            file.write(time_text + "\n")
+            file.write(how + "\n")
         os.rename(self.path + ".new", self.path)
 
 
@@ -50,10 +62,30 @@ class JumpingClock(FaultTest):
         cls.trained = cls.path("trained")
         train_versions(cls.arguments.train, cls.trained, cls.folder)
 
+    def test_control(self):
+        """A wait of a second against the wall clock, set back meanwhile, does
+        not end: what the other tests would show of a program with such."""
+        clock = Clock(self.arguments.clock_shim, self.path("clock-control"))
+        process = subprocess.Popen(
+            ["/usr/bin/python3", "-c", WAIT_BY_THE_WALL_CLOCK],
+            stdout=subprocess.PIPE, text=True,
+            env={**os.environ, **clock.environment})
+        try:
+            self.assertEqual(process.stdout.readline(), "waits\n")
+            clock.set(f"offset -{DAY}")
+            time.sleep(3)
+            self.assertIsNone(process.poll())
+            clock.set("offset 0")
+            self.assertEqual(process.wait(timeout=20), errno.ETIMEDOUT)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
     def test_server(self):
         from latticed.v1 import sampler_pb2 as pb
         from latticed.v1 import sampler_pb2_grpc
-        clock = Clock(self.arguments.faketime, self.path("clock"))
+        clock = Clock(self.arguments.clock_shim, self.path("clock"))
         repository = self.path("models")
         deliver(self.trained, repository, 1)
         server = Server(
@@ -68,18 +100,19 @@ class JumpingClock(FaultTest):
             deliver(self.trained, repository, version)
             until(lambda: live_digest(server) ==
                   digest(self.trained, version)[:12],
-                  f"version {version} is live", seconds=20)
+                  f"version {version} is live", 60)
 
         def reject(version):
-            """A directory that says it is another version: to see it, the
-            server must look."""
+            """A damaged version: to see it, the server must look."""
             target = os.path.join(repository, "tiny", str(version))
             shutil.copytree(os.path.join(self.trained, "tiny", "1"), target)
+            with open(os.path.join(target, "manifest.json"), "a") as file:
+                file.write(" ")
             until(lambda: total(metrics(server), "latticed_model_loads_total",
-                                result="rejected") > 0, "it is rejected", 20)
+                                result="rejected") > 0, "it is rejected", 60)
 
-        steps = [("ahead by a day", f"+{DAY}", DAY, lambda: publish(2)),
-                 ("back by a day", f"-{DAY}", -DAY, lambda: publish(3)),
+        steps = [("ahead by a day", f"offset {DAY}", DAY, lambda: publish(2)),
+                 ("back by a day", f"offset -{DAY}", -DAY, lambda: publish(3)),
                  ("frozen", FROZEN, None, lambda: reject(9))]
         for name, value, offset, poll in steps:
             with self.subTest(name), \
@@ -122,12 +155,11 @@ class JumpingClock(FaultTest):
                     until(lambda: self.in_flight(server) <= 1,
                           "nothing is drawn behind the deadline", 5)
                     until(lambda: self.stalled(server) > stalled_before,
-                          "the stalled stream is ended")
+                          "the stalled stream is ended", 60)
                     seconds = time.monotonic() - start
-                # Not at once, and not tomorrow: the housekeeper looks ten times
-                # in that time, and a write begins later than its stream.
+                # Not at once, and not tomorrow. It stalls when the socket is
+                # full, which on a busy machine takes a while.
                 self.assertGreater(seconds, STALL_SECONDS - 0.1)
-                self.assertLess(seconds, STALL_SECONDS + 8)
                 poll()
                 figure(f"F11 clock {name}: deadline of {DEADLINE_SECONDS} s "
                        f"ended after {ended[0][1]:.1f} s, stalled stream after "
@@ -135,7 +167,7 @@ class JumpingClock(FaultTest):
                        "seen")
         # Draws were compared byte by byte all the time.
         draws = traffic.end()
-        self.assertLess(traffic.longest, 5)
+        self.assertLess(traffic.longest, 20)
         self.assertEqual(set(traffic.first),
                          {digest(self.trained, v) for v in (1, 2, 3)})
         start = time.monotonic()
@@ -168,20 +200,19 @@ class JumpingClock(FaultTest):
                      method="StreamSamples")
 
     def test_client(self):
-        """latticectl waits for a server that is away while the clock jumps
-        back, by which a wait against the wall clock would last a day longer.
-        Forth cannot be shown so: gRPC gives the kernel times of a clock that
-        libfaketime has moved and the kernel has not."""
+        """latticectl waits for a server that is away while the clock jumps."""
         server = Server(self.arguments.latticed, repository=self.trained,
                         flags=("--gate_draws", "0"))
         self.addCleanup(server.stop)
-        for name, value in (("back", f"-{DAY}"), ("frozen", FROZEN)):
-            clock = Clock(self.arguments.faketime, self.path(f"clock-{name}"))
+        cases = (("ahead by a day", f"offset {DAY}"),
+                 ("back by a day", f"offset -{DAY}"), ("frozen", FROZEN))
+        for number, (name, value) in enumerate(cases):
+            clock = Clock(self.arguments.clock_shim, self.path("clock-client"))
             process = subprocess.Popen(
                 [self.arguments.latticectl, "sample", "--model", "tiny",
-                 "--count", "60000", "--stream", "clock", "--server",
-                 server.address, "--output", self.path(f"{name}.npz")],
-                stderr=subprocess.PIPE, text=True,
+                 "--count", "100000", "--stream", "clock", "--server",
+                 server.address, "--output", self.path(f"{number}.npz")],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                 env={**os.environ, **clock.environment})
             try:
                 until(lambda: total(metrics(server),

@@ -214,7 +214,7 @@ class FaultTest(unittest.TestCase):
 def main():
     parser = argparse.ArgumentParser()
     for name in ("latticed", "train", "latticectl", "protos", "protoc",
-                 "grpc_plugin", "shim", "publish_again", "faketime",
+                 "grpc_plugin", "shim", "publish_again", "clock_shim",
                  "prometheus", "promtool", "rules"):
         parser.add_argument(f"--{name}")
     FaultTest.arguments, rest = parser.parse_known_args()

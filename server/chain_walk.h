@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/stats/binned_series.h"
 #include "core/stats/log_weights.h"
 #include "latticed/v1/chain.pb.h"
 #include "server/block.h"
@@ -18,6 +19,12 @@ struct ChainSite {
   std::vector<float> phi;  // empty unless phi is asked for
   double log_q = 0;
   double action = 0;
+};
+
+// What the steps of one chain in one call are correlated like.
+struct ChainMonitor {
+  BinnedSeries action;
+  BinnedSeries abs_m;  // empty without phi
 };
 
 // What one block of draws did to a chain.
@@ -36,6 +43,7 @@ struct ChainSteps {
 // Walks over the draws of `block`, which start at state->step, and moves the
 // kept ones together in place. Steps before the first accepted proposal keep
 // nothing: there is no configuration yet. Advances `state` and `site`.
-ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site);
+ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site,
+                     ChainMonitor* monitor);
 
 }  // namespace latticed

@@ -6,6 +6,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client/errors.h"
+#include "client/unary.h"
 #include "core/wire/crc32c.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
@@ -32,25 +33,6 @@ absl::Status CheckTarget(const std::string& target) {
                      "is 127.0.0.1:7410"));
   }
   return absl::OkStatus();
-}
-
-// One request, one reply, repeated while the failure is transient.
-template <typename Request, typename Response, typename Method>
-absl::StatusOr<Response> Unary(const Session& session, Method method,
-                               const Request& request) {
-  Retry retry = session.NewRetry();
-  while (true) {
-    grpc::ClientContext context;
-    context.set_deadline(
-        absl::ToChronoTime(absl::Now() + session.options.deadline));
-    session.Prepare(&context);
-    Response response;
-    const absl::Status status = FromGrpc(method(&context, request, &response));
-    if (status.ok()) return response;
-    if (absl::Status s = retry.Wait(status); !s.ok()) {
-      return session.Explain(s);
-    }
-  }
 }
 
 }  // namespace
@@ -116,6 +98,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   session->chain = v1::ChainService::NewStub(channel);
   session->model = v1::ModelService::NewStub(channel);
   session->measure = v1::MeasureService::NewStub(channel);
+  session->admin = v1::AdminService::NewStub(channel);
   return std::unique_ptr<Client>(new Client(std::move(session)));
 }
 

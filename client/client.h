@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "client/admin.h"
 #include "client/chain_reader.h"
 #include "client/evaluator.h"
 #include "client/measure_reader.h"
@@ -60,6 +61,8 @@ class Client {
   ChainReader RunChain(const v1::RunChainRequest& request);
   Evaluator Evaluate(const v1::ModelSelector& model);
   MeasureReader Measure(const v1::MeasureRequest& request);
+  // Of a client that is connected to the admin listener.
+  AdminClient Admin() const { return AdminClient(session_); }
 
  private:
   explicit Client(std::shared_ptr<const Session> session);

@@ -50,7 +50,8 @@ int Main(const std::vector<std::string>& arguments) {
   using Run = int (*)(const CommandOptions&, const Interrupt&);
   static constexpr std::pair<const char*, Run> kCommands[] = {
       {"models", RunModels},   {"sample", RunSample}, {"chain", RunChain},
-      {"measure", RunMeasure}, {"score", RunScore},   {"verify", RunVerify}};
+      {"measure", RunMeasure}, {"score", RunScore},   {"verify", RunVerify},
+      {"admin", RunAdmin}};
   const auto* const found =
       std::find_if(std::begin(kCommands), std::end(kCommands),
                    [&](const auto& known) { return known.first == command; });

@@ -11,6 +11,7 @@
 #include "client/credentials.h"
 #include "client/retry.h"
 #include "grpcpp/client_context.h"
+#include "latticed/v1/admin.grpc.pb.h"
 #include "latticed/v1/chain.grpc.pb.h"
 #include "latticed/v1/measure.grpc.pb.h"
 #include "latticed/v1/model.grpc.pb.h"
@@ -45,6 +46,7 @@ struct Session {
   std::unique_ptr<v1::ChainService::Stub> chain;
   std::unique_ptr<v1::ModelService::Stub> model;
   std::unique_ptr<v1::MeasureService::Stub> measure;
+  std::unique_ptr<v1::AdminService::Stub> admin;
 
   // Of every call, before it starts.
   void Prepare(grpc::ClientContext* context) const {

@@ -334,17 +334,18 @@ void Server::Housekeep() {
 void Server::RefreshCredentials() {
   const milliseconds period =
       Milliseconds(context_->config.credentials_seconds);
+  auto due = std::chrono::steady_clock::now() + period;
   while (true) {
-    const auto due = std::chrono::steady_clock::now() + period;
-    MutexLock lock(mutex_);
-    while (!stopped_ && std::chrono::steady_clock::now() < due) {
-      wake_.WaitFor(mutex_, period);
+    {
+      MutexLock lock(mutex_);
+      if (!stopped_) wake_.WaitFor(mutex_, period);
+      if (stopped_) return;
     }
-    if (stopped_) return;
-    mutex_.Unlock();
+    // Others wake it as well.
+    if (std::chrono::steady_clock::now() < due) continue;
     if (certificates_ != nullptr) certificates_->Refresh();
     authorizer_->Refresh();
-    mutex_.Lock();
+    due = std::chrono::steady_clock::now() + period;
   }
 }
 

@@ -74,14 +74,16 @@ std::string Day(absl::Time time) {
 struct ListenerState {
   std::shared_ptr<const TlsCertificates> certificates;
   std::shared_ptr<const Authorizer> authorizer;
-  // gRPC asks under a lock of its own.
-  std::shared_ptr<const TlsMaterial> served;
+
+  Mutex mutex;
+  std::shared_ptr<const TlsMaterial> served ABSL_GUARDED_BY(mutex);
 };
 
 grpc_ssl_certificate_config_reload_status Fetch(
     void* user_data, grpc_ssl_server_certificate_config** config) {
   auto* state = static_cast<ListenerState*>(user_data);
   std::shared_ptr<const TlsMaterial> now = state->certificates->current();
+  MutexLock lock(state->mutex);
   if (now == state->served) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const grpc_ssl_pem_key_cert_pair pair = {now->key.c_str(),
                                            now->certificate.c_str()};

@@ -20,5 +20,6 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt);
 int RunMeasure(const CommandOptions& options, const Interrupt& interrupt);
 int RunScore(const CommandOptions& options, const Interrupt& interrupt);
 int RunVerify(const CommandOptions& options, const Interrupt& interrupt);
+int RunAdmin(const CommandOptions& options, const Interrupt& interrupt);
 
 }  // namespace latticed

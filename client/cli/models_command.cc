@@ -7,14 +7,10 @@
 #include "client/cli/json.h"
 #include "client/cli/messages.h"
 #include "client/cli/run.h"
+#include "client/cli/versions.h"
 
 namespace latticed {
 namespace {
-
-std::string StateName(v1::VersionState state) {
-  const std::string name = v1::VersionState_Name(state);
-  return name.substr(std::string("VERSION_STATE_").size());
-}
 
 // Why nothing of a model is live: its newest version and what became of it.
 std::string WhyNothingIsLive(Client* client, const std::string& model) {
@@ -91,6 +87,21 @@ int RunModels(const CommandOptions& options, const Interrupt& interrupt) {
   if (!models.ok()) {
     PrintError(models.status(), HintFor(models.status(), client->get()));
     return ExitCodeOf(models.status());
+  }
+  if (options.all) {
+    std::vector<v1::ModelVersion> all;
+    for (const v1::Model& model : *models) {
+      const auto versions = (*client)->ListModelVersions(model.model());
+      if (!versions.ok()) {
+        PrintError(versions.status());
+        return ExitCodeOf(versions.status());
+      }
+      all.insert(all.end(), versions->begin(), versions->end());
+    }
+    std::fputs(
+        options.json ? VersionsJson(all).c_str() : VersionsTable(all).c_str(),
+        stdout);
+    return kExitOk;
   }
   std::fputs(
       options.json ? ModelsJson(*models).c_str() : ModelsTable(*models).c_str(),

@@ -22,6 +22,7 @@ constexpr char kProgramHelp[] =
   latticectl measure --model M --observable O observables and log Z with errors
   latticectl score --model M --input F.npz    log q and S of your configurations
   latticectl verify F.npz                     draws what F holds again and compares
+  latticectl admin ACTION                     versions and drains, for operators
   latticectl COMMAND --help                   flags and examples of a command
 
 Exit codes
@@ -36,9 +37,25 @@ Exit codes
 
 constexpr uint64_t kShardsMax = 64;
 
+constexpr char kAdminExamples[] = R"(
+Actions
+  info                        build, device and settings
+  refresh [--model M]         look at the repository now
+  promote --model M --digest D            live without asking the gate
+  rollback --model M [--reason R]         the version before serves again, the
+                                          live one is quarantined
+  quarantine --model M --digest D --reason R
+  unquarantine --model M --digest D
+  drain                       end calls so that they can be resumed, then exit
+
+They go to the admin listener, 127.0.0.1:7411 unless --server says otherwise.
+`latticectl models --all` lists digests and why a version was rejected.
+)";
+
 constexpr char kModelsExamples[] = R"(
 Examples
   latticectl models
+  latticectl models --all
   latticectl models --server gpu17:7410 --json
 )";
 
@@ -159,6 +176,13 @@ void AddDrawFlags(FlagSet* flags, const char* output, CommandOptions* o) {
 
 FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
   FlagSet flags;
+  if (command == "models") {
+    flags.AddSwitch("all", "every version, with its state", &o->all);
+  } else if (command == "admin") {
+    flags.Add("model", "NAME", "see `latticectl models`", &o->model);
+    flags.Add("digest", "HEX", "64 digits", &o->digest);
+    flags.Add("reason", "TEXT", "others will ask why", &o->reason);
+  }
   if (command == "sample") {
     flags.Add("count", "N", "number of draws, 1..2^40", &o->count);
     flags.Add("first_index", "K", "where in the stream to begin (default 0)",
@@ -277,13 +301,42 @@ absl::Status CheckMeasure(CommandOptions* options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAdmin(const CommandOptions& options) {
+  const std::string& action = options.input;
+  const bool of_version =
+      action == "promote" || action == "quarantine" || action == "unquarantine";
+  if (!of_version && action != "rollback" && action != "refresh" &&
+      action != "info" && action != "drain") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        action.empty() ? "an action is missing" : "unknown action '", action,
+        action.empty() ? "" : "'",
+        "; there are info, refresh, promote, rollback, quarantine, "
+        "unquarantine and drain"));
+  }
+  if ((of_version || action == "rollback") && options.model.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(action, " needs --model"));
+  }
+  if (of_version && options.digest.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(action,
+                     " needs --digest; `latticectl models --all` "
+                     "lists them"));
+  }
+  if (action == "quarantine" && options.reason.empty()) {
+    return absl::InvalidArgumentError("quarantine needs --reason");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status ParseCommand(const std::string& command,
                           const std::vector<std::string>& arguments,
                           CommandOptions* options) {
   std::vector<std::string> flags = arguments;
-  if (command == "verify" && !flags.empty() &&
+  const bool admin = command == "admin";
+  if (admin) options->server = "127.0.0.1:7411";
+  if ((command == "verify" || admin) && !flags.empty() &&
       !absl::StartsWith(flags[0], "--")) {
     options->input = flags[0];
     flags.erase(flags.begin());
@@ -292,6 +345,7 @@ absl::Status ParseCommand(const std::string& command,
     return s;
   }
   if (options->help || command == "models") return absl::OkStatus();
+  if (admin) return CheckAdmin(*options);
   if (command == "measure") {
     if (absl::Status s = CheckMeasure(options); !s.ok()) return s;
     return CheckSelection(*options);
@@ -340,6 +394,11 @@ std::string HelpText(const std::string& command) {
   if (command == "models") {
     return absl::StrCat("latticectl models: what the server has\n\n", flags,
                         kModelsExamples);
+  }
+  if (command == "admin") {
+    return absl::StrCat(
+        "latticectl admin ACTION: versions and drains, for operators\n\n",
+        flags, kAdminExamples);
   }
   if (command == "sample") {
     return absl::StrCat(

@@ -58,7 +58,10 @@ struct CommandOptions {
   uint64_t draws = 0;
   uint64_t shards = 1;
 
-  // score and verify: the file to read.
+  bool all = false;    // models: every version
+  std::string reason;  // admin
+
+  // score and verify: the file to read; admin: the action.
   std::string input;
   uint64_t blocks = 0;  // 0: all of it
 };

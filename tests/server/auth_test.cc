@@ -370,8 +370,8 @@ TEST_F(Auth, FailuresAreLimitedByPeer) {
 
 TEST_F(Auth, AnAdminSeesAndDrainsTheServer) {
   std::atomic<int> asked = 0;
-  auto server =
-      Server::Start(config_, ToySamplers(), nullptr, [&] { ++asked; });
+  auto server = Server::Start(config_, ToySamplers(), nullptr,
+                              [&](EndReason) { ++asked; });
   ASSERT_THAT(server, IsOk());
   const auto channel = Connect((*server)->admin_port());
   const auto call = [&](const std::string& path, const std::string& token) {

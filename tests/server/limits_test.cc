@@ -110,8 +110,9 @@ TEST_F(Limits, ARequestBeyond64KibIsRefused) {
   EXPECT_EQ(Outcome(Send(request)), "NOT_FOUND VERSION_NOT_FOUND")
       << "64 KiB are read, and looked at";
   pad((size_t{64} << 10) + 1);
-  // By gRPC, which knows no reasons.
-  ExpectCheapRefusal({"RESOURCE_EXHAUSTED "}, [&] { return Send(request); });
+
+  ExpectCheapRefusal({"RESOURCE_EXHAUSTED REQUEST_TOO_LARGE"},
+                     [&] { return Send(request); });
 }
 
 TEST_F(Limits, MetadataBeyond8KibIsRefused) {

@@ -98,6 +98,10 @@ TEST(Start, APortInUseIsNamed) {
   EXPECT_THAT(StartError(config),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("--listen")));
   config = TestConfig(repository.path());
+  config.admin_listen = "127.0.0.1:" + std::to_string(first->admin_port());
+  EXPECT_THAT(StartError(config), StatusIs(absl::StatusCode::kUnavailable,
+                                           HasSubstr("--admin_listen")));
+  config = TestConfig(repository.path());
   config.http_listen = "127.0.0.1:" + std::to_string(first->http_port());
   EXPECT_THAT(StartError(config), StatusIs(absl::StatusCode::kUnavailable,
                                            HasSubstr("--http_listen")));

@@ -52,7 +52,10 @@ class Program {
       waitpid(pid_, nullptr, 0);
     }
   }
-  void Signal(int number) const { kill(pid_, number); }
+  void Signal(int number) const {
+    // kill(-1) would reach every process of this user.
+    if (pid_ > 0) kill(pid_, number);
+  }
   std::string Out() const { return ReadFile(out_); }
   std::string Err() const { return ReadFile(err_); }
   // Exit code, 1000 + signal, or -1 if it still runs after the time.

@@ -197,6 +197,7 @@ void ChainStream::PushBlock(const Block& block) {
   metrics.NonFinite(version_->model, "log_q", steps.non_finite_log_q);
   metrics.NonFinite(version_->model, "action", steps.non_finite_action);
   metrics.Chain(version_->model, block.count, steps.block.accepted());
+  metrics.RejectionRuns(version_->model, steps.rejection_runs);
   steps.block.set_chain(static_cast<uint32_t>(turn_));
   turn_ = (turn_ + 1) % chains_.size();
   if (turn_ == 0) steps.block.set_token(Token());

@@ -117,6 +117,11 @@ void Lifecycle::SaveLocked() {
                    saved.message()));
 }
 
+void Lifecycle::SaveIfFailed() {
+  MutexLock lock(mutex_);
+  if (save_failed_) SaveLocked();
+}
+
 void Lifecycle::RememberLocked(const std::string& model, int64_t version,
                                const std::string& digest,
                                v1::VersionState state,

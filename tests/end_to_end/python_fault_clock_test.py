@@ -1,0 +1,207 @@
+#!/usr/bin/python3
+"""F11: the wall clock jumps by a day, forth and back, and stands still, under a
+running server and a waiting client. libfaketime shows it to them; the monotonic
+clock goes on, as a kernel's does."""
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import grpc
+
+import python_faults
+from python_faults import (FaultTest, Traffic, deliver, digest, figure,
+                           live_digest, metrics, total, train_versions, until)
+from python_server import Server
+
+STALL_SECONDS = 2
+DEADLINE_SECONDS = 1.5
+DAY = 86400
+FROZEN = "2031-05-06 07:08:09"
+
+
+class Clock:
+    """The wall clock of processes that are started with `environment`."""
+
+    def __init__(self, library, path):
+        self.path = path
+        self.set("+0")
+        self.environment = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": path,
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "ASAN_OPTIONS": "verify_asan_link_order=0",
+        }
+
+    def set(self, time_text):
+        """"+86400" is ahead by so much; a date stands still."""
+        with open(self.path + ".new", "w") as file:
+            file.write(time_text + "\n")
+        os.rename(self.path + ".new", self.path)
+
+
+class JumpingClock(FaultTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.trained = cls.path("trained")
+        train_versions(cls.arguments.train, cls.trained, cls.folder)
+
+    def test_server(self):
+        from latticed.v1 import sampler_pb2 as pb
+        from latticed.v1 import sampler_pb2_grpc
+        clock = Clock(self.arguments.faketime, self.path("clock"))
+        repository = self.path("models")
+        deliver(self.trained, repository, 1)
+        server = Server(
+            self.arguments.latticed, repository=repository,
+            environment=clock.environment,
+            flags=("--poll_seconds", "0.2", "--gate_draws", "8192",
+                   "--stall_seconds", str(STALL_SECONDS)))
+        self.addCleanup(server.stop)
+        traffic = Traffic(server.address)
+
+        def publish(version):
+            deliver(self.trained, repository, version)
+            until(lambda: live_digest(server) ==
+                  digest(self.trained, version)[:12],
+                  f"version {version} is live", seconds=20)
+
+        def reject(version):
+            """A directory that says it is another version: to see it, the
+            server must look."""
+            target = os.path.join(repository, "tiny", str(version))
+            shutil.copytree(os.path.join(self.trained, "tiny", "1"), target)
+            until(lambda: total(metrics(server), "latticed_model_loads_total",
+                                result="rejected") > 0, "it is rejected", 20)
+
+        steps = [("ahead by a day", f"+{DAY}", DAY, lambda: publish(2)),
+                 ("back by a day", f"-{DAY}", -DAY, lambda: publish(3)),
+                 ("frozen", FROZEN, None, lambda: reject(9))]
+        for name, value, offset, poll in steps:
+            with self.subTest(name), \
+                    grpc.insecure_channel(server.address) as channel:
+                stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+                request = pb.StreamSamplesRequest(
+                    model=pb.ModelSelector(model="tiny"), count=1 << 40,
+                    block_bytes_max=1 << 16)
+                # Both begin before the jump and end after it. The stalled one
+                # has a connection of its own.
+                stalled_before = self.stalled(server)
+                start = time.monotonic()
+                with grpc.insecure_channel(
+                        server.address,
+                        options=[("grpc.use_local_subchannel_pool", 1)]) as own:
+                    stalled = sampler_pb2_grpc.SamplerServiceStub(
+                        own).StreamSamples(request)
+                    next(stalled)
+                    ended = []
+
+                    def read():
+                        try:
+                            for _ in stub.StreamSamples(
+                                    request, timeout=DEADLINE_SECONDS):
+                                pass
+                        except grpc.RpcError as error:
+                            ended.append((error.code(),
+                                          time.monotonic() - start))
+
+                    reader = threading.Thread(target=read)
+                    reader.start()
+                    time.sleep(0.3)
+                    clock.set(value)
+                    time.sleep(0.1)
+                    self.shown(server, offset)
+                    reader.join()
+                    self.assertEqual(ended[0][0],
+                                     grpc.StatusCode.DEADLINE_EXCEEDED)
+                    # The server's end of it, not only the client's.
+                    until(lambda: self.in_flight(server) <= 1,
+                          "nothing is drawn behind the deadline", 5)
+                    until(lambda: self.stalled(server) > stalled_before,
+                          "the stalled stream is ended")
+                    seconds = time.monotonic() - start
+                # Not at once, and not tomorrow: the housekeeper looks ten times
+                # in that time, and a write begins later than its stream.
+                self.assertGreater(seconds, STALL_SECONDS - 0.1)
+                self.assertLess(seconds, STALL_SECONDS + 8)
+                poll()
+                figure(f"F11 clock {name}: deadline of {DEADLINE_SECONDS} s "
+                       f"ended after {ended[0][1]:.1f} s, stalled stream after "
+                       f"{seconds:.1f} s of {STALL_SECONDS}, next publication "
+                       "seen")
+        # Draws were compared byte by byte all the time.
+        draws = traffic.end()
+        self.assertLess(traffic.longest, 5)
+        self.assertEqual(set(traffic.first),
+                         {digest(self.trained, v) for v in (1, 2, 3)})
+        start = time.monotonic()
+        self.assertEqual(server.end(), 0)
+        figure(f"F11 {draws} draws under the jumps, longest wait "
+               f"{traffic.longest:.2f} s; SIGTERM with the clock frozen: exit "
+               f"0 in {time.monotonic() - start:.1f} s")
+
+    def shown(self, server, offset):
+        """The control: without it the clock may never have jumped."""
+        name = "latticed_repository_last_success_timestamp_seconds"
+        until(lambda: metrics(server)[name] != self.last_shown, "a poll", 5)
+        time.sleep(0.5)
+        shown = metrics(server)[name]
+        if offset is None:
+            time.sleep(0.5)
+            self.assertEqual(metrics(server)[name], shown)
+        else:
+            self.assertLess(abs(shown - time.time() - offset), 60)
+        type(self).last_shown = shown
+
+    last_shown = 0
+
+    def stalled(self, server):
+        return total(metrics(server), "latticed_streams_terminated_total",
+                     reason="stalled")
+
+    def in_flight(self, server):
+        return total(metrics(server), "latticed_rpc_in_flight",
+                     method="StreamSamples")
+
+    def test_client(self):
+        """latticectl waits for a server that is away while the clock jumps
+        back, by which a wait against the wall clock would last a day longer.
+        Forth cannot be shown so: gRPC gives the kernel times of a clock that
+        libfaketime has moved and the kernel has not."""
+        server = Server(self.arguments.latticed, repository=self.trained,
+                        flags=("--gate_draws", "0"))
+        self.addCleanup(server.stop)
+        for name, value in (("back", f"-{DAY}"), ("frozen", FROZEN)):
+            clock = Clock(self.arguments.faketime, self.path(f"clock-{name}"))
+            process = subprocess.Popen(
+                [self.arguments.latticectl, "sample", "--model", "tiny",
+                 "--count", "60000", "--stream", "clock", "--server",
+                 server.address, "--output", self.path(f"{name}.npz")],
+                stderr=subprocess.PIPE, text=True,
+                env={**os.environ, **clock.environment})
+            try:
+                until(lambda: total(metrics(server),
+                                    "latticed_configurations_delivered_total")
+                      > 5000, "draws are sent")
+                server.kill()
+                for line in process.stderr:
+                    if "again in" in line:
+                        break
+                clock.set(value)
+                start = time.monotonic()
+                server.start()
+                _, err = process.communicate(timeout=60)
+            finally:
+                process.kill()
+                process.wait()
+            self.assertEqual(process.returncode, 0, err)
+            figure(f"F11 clock {name} while latticectl waits for its server: "
+                   f"done {time.monotonic() - start:.1f} s later")
+
+
+if __name__ == "__main__":
+    python_faults.main()

@@ -30,6 +30,7 @@ struct DrawBlock {
 // made at step kept_step[i], is row[i] of the arrays [rows]: repetitions are
 // stored once.
 struct StepBlock {
+  uint32_t chain = 0;  // of several that run together
   uint64_t first_step = 0;
   uint64_t steps = 0;
   uint64_t accepted = 0;
@@ -41,7 +42,8 @@ struct StepBlock {
   std::vector<float> phi;       // [rows, L_0, L_1]
   std::vector<double> log_q;    // [rows]
   std::vector<double> action;   // [rows]
-  std::string token;            // continues after these steps
+  // Continues all chains after these steps; empty but for the last chain.
+  std::string token;
 };
 
 // What a block must contain.

@@ -28,6 +28,7 @@ void ChainReader::Open() {
         header_.provenance().stream_id());
   }
   has_header_ = false;
+  arrived_ = 0;
   call_ = std::make_unique<MessageStream<v1::RunChainResponse>>(
       [&](grpc::ClientContext* context, grpc::CompletionQueue* queue,
           void* tag) {
@@ -86,8 +87,7 @@ absl::StatusOr<bool> ChainReader::Take(const v1::RunChainResponse& message,
       summary_ = message.summary();
       return false;
     case v1::RunChainResponse::kBlock:
-      if (absl::Status s = TakeBlock(message.block(), block); !s.ok()) return s;
-      return true;
+      return TakeBlock(message.block(), block);
     default:
       return false;
   }
@@ -96,12 +96,22 @@ absl::StatusOr<bool> ChainReader::Take(const v1::RunChainResponse& message,
 absl::Status ChainReader::TakeHeader(const v1::ChainHeader& header) {
   if (!begun_) {
     header_ = header;
+    // 0 from a server that knows of one chain only.
+    chains_ = std::max<uint32_t>(1, header.chains());
+    const uint32_t wanted = std::max<uint32_t>(1, request_.chain().chains());
+    if (request_.has_chain() && chains_ != wanted) {
+      return absl::UnimplementedError(absl::StrCat("the server runs ", chains_,
+                                                   " chains where ", wanted,
+                                                   " were asked for"));
+    }
+    run_.assign(chains_, 0);
     begun_ = true;
   } else {
     const v1::Provenance& was = header_.provenance();
     const v1::Provenance& is = header.provenance();
     if (is.digest() != was.digest() || is.stream_id() != was.stream_id() ||
         header.thinning() != header_.thinning() ||
+        std::max<uint32_t>(1, header.chains()) != chains_ ||
         header.first_step() != header_.first_step() + steps_) {
       return absl::FailedPreconditionError(
           "the server continued another chain than the token's");
@@ -120,21 +130,29 @@ absl::Status ChainReader::TakeHeader(const v1::ChainHeader& header) {
   return absl::OkStatus();
 }
 
-absl::Status ChainReader::TakeBlock(const v1::ChainBlock& message,
-                                    StepBlock* block) {
+absl::StatusOr<bool> ChainReader::TakeBlock(const v1::ChainBlock& message,
+                                            StepBlock* block) {
   if (!has_header_) {
     return absl::InternalError("the server sent a block before its header");
   }
   const uint64_t expected = header_.first_step() + steps_;
   if (message.first_step() != expected || message.steps() == 0 ||
-      message.steps() > request_.steps() - steps_) {
-    return absl::InternalError(
-        absl::StrCat("the server sent steps ", message.first_step(), " + ",
-                     message.steps(), " where ", expected, " comes next and ",
-                     request_.steps() - steps_, " are left"));
+      message.steps() > request_.steps() - steps_ ||
+      message.chain() != arrived_ ||
+      ((arrived_ > 0 || returned_ > 0) && message.steps() != round_steps_)) {
+    return absl::InternalError(absl::StrCat(
+        "the server sent steps ", message.first_step(), " + ", message.steps(),
+        " of chain ", message.chain(), " where ", expected, " of chain ",
+        arrived_, " comes next and ", request_.steps() - steps_, " are left"));
   }
-  if (message.token().empty()) {
+  const bool last = message.chain() + 1 == chains_;
+  if (last && message.token().empty()) {
     return absl::InternalError("the server sent a block without its token");
+  }
+  round_steps_ = message.steps();
+  if (arrived_ < returned_) {  // it came before the break
+    ++arrived_;
+    return false;
   }
   BlockShape shape = shape_;
   if (request_.has_token() && message.index_size() > 0) {
@@ -152,16 +170,24 @@ absl::Status ChainReader::TakeBlock(const v1::ChainBlock& message,
     return s;
   }
   damaged_ = 0;
-  token_ = block->token;
-  steps_ += block->steps;
+  block->chain = message.chain();
   accepted_ += block->accepted;
   non_finite_ += block->non_finite;
+  uint64_t& run = run_[message.chain()];
   for (uint8_t moved : block->accept) {
-    run_ = moved ? 0 : run_ + 1;
-    longest_run_ = std::max(longest_run_, run_);
+    run = moved ? 0 : run + 1;
+    longest_run_ = std::max(longest_run_, run);
+  }
+  ++arrived_;
+  ++returned_;
+  if (last) {
+    token_ = block->token;
+    steps_ += block->steps;
+    arrived_ = 0;
+    returned_ = 0;
   }
   retry_.Progress();
-  return absl::OkStatus();
+  return true;
 }
 
 }  // namespace latticed

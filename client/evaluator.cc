@@ -18,6 +18,7 @@ namespace latticed {
 class Evaluator::Call {
  public:
   explicit Call(const Session& session) : session_(session) {
+    session.Prepare(&context_);
     stream_ = session.sampler->AsyncEvaluateLogProb(&context_, &queue_, this);
     ok_ = Wait();
   }

@@ -134,7 +134,7 @@ void StreamCall::Advance() {
       code_ = status.error_code();
       for (const Outgoing& unsent : outbox_) Discard(unsent);
       outbox_.clear();
-      if (job_ != nullptr) job_->Cancel();
+      CancelDraws();
     }
   }
   // Nobody else writes or finishes now, so the call outlives these.
@@ -180,7 +180,7 @@ void StreamCall::OnCancel() {
   {
     MutexLock lock(mutex_);
     broken_ = true;
-    if (job_ != nullptr) job_->Cancel();
+    CancelDraws();
   }
   Advance();
 }
@@ -189,7 +189,7 @@ void StreamCall::Drain() {
   {
     MutexLock lock(mutex_);
     draining_ = true;
-    if (!end_ && job_ != nullptr) job_->Cancel();
+    if (!end_) CancelDraws();
   }
   Advance();
 }

@@ -133,6 +133,11 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // How a client that has every message up to `next_index` goes on elsewhere.
   virtual grpc::Status DrainStatus() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
 
+  // Drops what has not been drawn.
+  virtual void CancelDraws() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (job_ != nullptr) job_->Cancel();
+  }
+
   // Produces what is ready, then writes or finishes.
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
   // For DrawRequest::on_block.

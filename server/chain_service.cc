@@ -17,20 +17,24 @@ grpc::ServerUnaryReactor* ChainServiceImpl::VerifyChainToken(
     const v1::VerifyChainTokenRequest* request,
     v1::VerifyChainTokenResponse* response) {
   RpcRecord record(context_->metrics, {"ChainService", "VerifyChainToken"});
-  ChainState state;
+  ChainSet chains;
   VersionRef version;
   std::string principal;
   grpc::Status status =
       context_->authorizer->Check(*grpc_context, Role::kSampler, &principal);
   if (status.ok()) {
-    status = OpenChain(*context_, request->token(), &state, &version);
+    status = OpenChains(*context_, request->token(), &chains, &version);
   }
   if (status.ok()) {
+    const ChainState& first = chains.front();
     *response->mutable_provenance() =
-        MakeProvenance(*version, state.stream, state.step);
-    response->set_steps(state.step);
-    response->set_accepted(state.accepted);
-    response->set_thinning(state.thinning);
+        MakeProvenance(*version, first.stream, first.step);
+    response->set_steps(first.step);
+    uint64_t accepted = 0;
+    for (const ChainState& chain : chains) accepted += chain.accepted;
+    response->set_accepted(accepted);
+    response->set_thinning(first.thinning);
+    response->set_chains(static_cast<uint32_t>(chains.size()));
   }
   record.End(status.error_code());
   grpc::ServerUnaryReactor* reactor = grpc_context->DefaultReactor();

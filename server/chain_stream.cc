@@ -1,6 +1,8 @@
 #include "server/chain_stream.h"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,24 +11,25 @@
 
 namespace latticed {
 
-grpc::Status OpenChain(const ServiceContext& context, const std::string& token,
-                       ChainState* state, VersionRef* version) {
-  if (!OpenToken(context.token_key, token, state)) {
+grpc::Status OpenChains(const ServiceContext& context, const std::string& token,
+                        ChainSet* chains, VersionRef* version) {
+  if (!OpenTokens(context.token_key, token, chains)) {
     return Error(grpc::StatusCode::INVALID_ARGUMENT, "CHAIN_TOKEN_INVALID",
                  "token: is not one that this server's key sealed; pass on "
                  "the bytes of a ChainBlock or ChainSummary unchanged, to a "
                  "replica with the same --chain_token_key_file")
         .Field("token", "is not one that this server's key sealed");
   }
-  *version = context.store->LoadedByDigest(state->digest);
+  *version = context.store->LoadedByDigest(chains->front().digest);
   if (*version != nullptr) return grpc::Status::OK;
   const std::string live = LiveVersions(*context.store);
   return Error(grpc::StatusCode::FAILED_PRECONDITION, "VERSION_RETIRED",
-               absl::StrCat("the chain belongs to digest ", state->digest,
+               absl::StrCat("the chain belongs to digest ",
+                            chains->front().digest,
                             ", which is not loaded; live are ", live,
                             "; start a new chain, or continue on a server "
                             "that has it"))
-      .With("digest", state->digest)
+      .With("digest", chains->front().digest)
       .With("live", live);
 }
 
@@ -35,28 +38,49 @@ grpc::Status ChainStream::BeginNew(const v1::ChainStart& chain) {
     return InvalidField("chain.model.policy",
                         "is FOLLOW, but a chain has one target: use PINNED");
   }
-  grpc::Status status = SelectContent(chain.content(), &state_.content);
+  if (chain.chains() > kChainsMax) {
+    return InvalidField(
+        "chain.chains",
+        absl::StrCat("is ", chain.chains(), "; allowed are 1 to ", kChainsMax,
+                     ", so make several calls"));
+  }
+  ChainState state;
+  grpc::Status status = SelectContent(chain.content(), &state.content);
   if (!status.ok()) return status;
   if (chain.thinning() > kThinningMax) {
     return InvalidField("chain.thinning",
                         absl::StrCat("is ", chain.thinning(),
                                      "; allowed are 1 to ", kThinningMax));
   }
-  state_.thinning = chain.thinning() == 0 ? 1 : chain.thinning();
+  state.thinning = chain.thinning() == 0 ? 1 : chain.thinning();
   status = SelectVersion(*context_->store, chain.model(), &version_);
   if (!status.ok()) return status;
-  state_.digest = version_->digest;
+  state.digest = version_->digest;
   status = CheckExpected(
       *version_,
       chain.has_expected_action() ? &chain.expected_action() : nullptr,
       chain.has_expected_lattice() ? &chain.expected_lattice() : nullptr,
       context_->couplings);
   if (!status.ok()) return status;
-  return SelectStream(chain.has_stream(), chain.stream(), &state_.stream);
+  StreamId first;
+  status = SelectStream(chain.has_stream(), chain.stream(), &first);
+  if (!status.ok()) return status;
+  chains_.resize(chain.chains() == 0 ? 1 : chain.chains());
+  for (size_t c = 0; c < chains_.size(); ++c) {
+    chains_[c].state = state;
+    chains_[c].state.stream =
+        c == 0 ? first : StreamOfChain(first, static_cast<uint32_t>(c));
+  }
+  return status;
 }
 
 grpc::Status ChainStream::BeginResumed(const std::string& token) {
-  return OpenChain(*context_, token, &state_, &version_);
+  ChainSet set;
+  const grpc::Status status = OpenChains(*context_, token, &set, &version_);
+  if (!status.ok()) return status;
+  chains_.resize(set.size());
+  for (size_t c = 0; c < set.size(); ++c) chains_[c].state = set[c];
+  return status;
 }
 
 grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
@@ -76,48 +100,72 @@ grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
                             "continue one");
   }
   if (!status.ok()) return status;
+  const ChainState& first = chains_[0].state;
   steps_ = request.steps();
-  block_bytes_max_ = request.block_bytes_max();
-  status = CheckRange("steps", state_.step, steps_, kStepsMax);
+  // Chains share the memory of one, down to the smallest block each.
+  block_bytes_max_ =
+      static_cast<uint32_t>(CoerceBlockBytes(request.block_bytes_max()) /
+                            static_cast<int64_t>(chains_.size()));
+  status = CheckRange("steps", first.step, steps_, kStepsMax);
   if (!status.ok()) return status;
-  next_index_ = state_.step;
-  recalling_ = state_.started;
-  status = recalling_ ? Submit(state_.index, 1) : Submit(state_.step, steps_);
-  if (!status.ok()) return status;
+  next_index_ = first.step;
+  for (Chain& chain : chains_) {
+    chain.recalling = chain.state.started;
+    status = chain.recalling ? Submit(chain.state.index, 1, &chain)
+                             : Submit(chain.state.step, steps_, &chain);
+    if (!status.ok()) {
+      CancelDraws();
+      return status;
+    }
+  }
 
   v1::RunChainResponse header;
   *header.mutable_header()->mutable_provenance() =
-      MakeProvenance(*version_, state_.stream, state_.step);
-  header.mutable_header()->set_first_step(state_.step);
-  header.mutable_header()->set_thinning(state_.thinning);
+      MakeProvenance(*version_, first.stream, first.step);
+  header.mutable_header()->set_first_step(first.step);
+  header.mutable_header()->set_thinning(first.thinning);
+  header.mutable_header()->set_chains(static_cast<uint32_t>(chains_.size()));
+  for (const Chain& chain : chains_) {
+    header.mutable_header()->add_stream_id(chain.state.stream.Bytes());
+  }
   outbox_.push_back({.message = Encode(header)});
   return status;
 }
 
-grpc::Status ChainStream::Submit(uint64_t first_index, uint64_t count) {
+void ChainStream::CancelDraws() {
+  for (Chain& chain : chains_) {
+    if (chain.job != nullptr) chain.job->Cancel();
+  }
+}
+
+grpc::Status ChainStream::Submit(uint64_t first_index, uint64_t count,
+                                 Chain* chain) {
   DrawRequest draws;
   draws.version = version_;
-  draws.stream = state_.stream;
+  draws.stream = chain->state.stream;
   draws.first_index = first_index;
   draws.count = count;
   // By what is drawn, not by what is sent: blocks end where they would if
-  // nothing had been rejected.
-  draws.block_draws = BlockDraws(*version_, state_.content, block_bytes_max_);
-  draws.phi = state_.content.phi;
+  // nothing had been rejected. CoerceBlockBytes keeps the share of many chains
+  // from becoming too small.
+  draws.block_draws =
+      BlockDraws(*version_, chain->state.content, block_bytes_max_);
+  draws.phi = chain->state.content.phi;
   draws.peer = peer_;
   draws.on_block = AdvanceLater();
-  job_ = nullptr;  // leaves its place to the next
-  return context_->scheduler->Submit(std::move(draws), &job_);
+  chain->job = nullptr;  // leaves its place to the next
+  return context_->scheduler->Submit(std::move(draws), &chain->job);
 }
 
-grpc::Status ChainStream::Recall(const Block& block) {
+grpc::Status ChainStream::Recall(const Block& block, Chain* chain) {
+  const ChainState& state = chain->state;
   const double log_w = -block.action()[0] - block.log_q()[0];
-  if (std::bit_cast<uint64_t>(log_w) != std::bit_cast<uint64_t>(state_.log_w)) {
+  if (std::bit_cast<uint64_t>(log_w) != std::bit_cast<uint64_t>(state.log_w)) {
     return Error(grpc::StatusCode::FAILED_PRECONDITION, "NUMERICS_MISMATCH",
-                 absl::StrCat("draw ", state_.index,
+                 absl::StrCat("draw ", state.index,
                               ", which the chain sits "
                               "on, has log weight ",
-                              log_w, " here and ", state_.log_w,
+                              log_w, " here and ", state.log_w,
                               " in the token: this server (",
                               version_->numerics_mode,
                               ") computes other bits; continue on a replica "
@@ -125,68 +173,123 @@ grpc::Status ChainStream::Recall(const Block& block) {
         .With("numerics_mode", version_->numerics_mode)
         .With("digest", version_->digest);
   }
-  site_.log_q = block.log_q()[0];
-  site_.action = block.action()[0];
+  chain->site.log_q = block.log_q()[0];
+  chain->site.action = block.action()[0];
   if (block.has_phi) {
-    site_.phi.assign(block.phi().begin(), block.phi().end());
+    chain->site.phi.assign(block.phi().begin(), block.phi().end());
   }
-  recalling_ = false;
-  return Submit(state_.step, steps_);
+  chain->recalling = false;
+  return Submit(state.step, steps_, chain);
 }
 
-bool ChainStream::Produce() {
-  std::unique_ptr<Block> block = job_->Pop();
-  if (block == nullptr) {
-    if (job_->Done()) {
-      v1::RunChainResponse response;
-      v1::ChainSummary& summary = *response.mutable_summary();
-      summary.set_steps(state_.step);
-      summary.set_accepted(state_.accepted);
-      summary.set_non_finite(state_.non_finite);
-      summary.set_longest_rejection_run(state_.longest_rejection_run);
-      summary.set_token(SealToken(context_->token_key, state_));
-      outbox_.push_back({.message = Encode(response)});
-      end_ = grpc::Status::OK;
-      return true;
-    }
-    const grpc::Status failure = job_->Failure();
-    if (!failure.ok()) end_ = failure;
-    return false;
-  }
-  if (recalling_) {
-    const grpc::Status status = Recall(*block);
-    if (!status.ok()) end_ = status;
-    return status.ok();
-  }
-  ChainSteps steps = WalkBlock(*block, &state_, &site_);
+std::string ChainStream::Token() const {
+  ChainSet set;
+  for (const Chain& chain : chains_) set.push_back(chain.state);
+  return SealTokens(context_->token_key, set);
+}
+
+void ChainStream::PushBlock(const Block& block) {
+  Chain& chain = chains_[turn_];
+  ChainSteps steps =
+      WalkBlock(block, &chain.state, &chain.site, &chain.monitor);
   Metrics& metrics = *context_->metrics;
   metrics.Weights(version_->model, version_->version, steps.proposals);
   metrics.NonFinite(version_->model, "log_q", steps.non_finite_log_q);
   metrics.NonFinite(version_->model, "action", steps.non_finite_action);
-  metrics.Chain(version_->model, block->count, steps.block.accepted());
-  steps.block.set_token(SealToken(context_->token_key, state_));
+  metrics.Chain(version_->model, block.count, steps.block.accepted());
+  metrics.RejectionRuns(version_->model, steps.rejection_runs);
+  steps.block.set_chain(static_cast<uint32_t>(turn_));
+  turn_ = (turn_ + 1) % chains_.size();
+  if (turn_ == 0) steps.block.set_token(Token());
   const size_t in_place =
       static_cast<size_t>(steps.rows_in_place * version_->lattice.Sites());
   const PayloadField phi = {15, BytesOf(absl::MakeConstSpan(steps.carried_phi)),
-                            state_.content.phi
-                                ? BytesOf(block->phi().first(in_place))
+                            chain.state.content.phi
+                                ? BytesOf(block.phi().first(in_place))
                                 : absl::string_view()};
+  // Whoever goes on does so from the last whole round.
   outbox_.push_back(
-      {.message = EncodeBlock(steps.block, {&phi, 1}, block->memory),
+      {.message = EncodeBlock(steps.block, {&phi, 1}, block.memory),
        .model = version_->model,
-       .draws = block->count,
-       .next_index = state_.step});
+       .draws = block.count,
+       .next_index =
+           turn_ == 0 ? chain.state.step
+                      : chain.state.step - static_cast<uint64_t>(block.count)});
+}
+
+void ChainStream::PushSummary() {
+  v1::RunChainResponse response;
+  v1::ChainSummary& summary = *response.mutable_summary();
+  uint64_t accepted = 0;
+  uint64_t non_finite = 0;
+  uint64_t longest = 0;
+  // Mean over chains, errors in quadrature; false unless every chain has one.
+  const auto mean = [&](BinnedSeries ChainMonitor::*series, Estimate* tau) {
+    *tau = Estimate();
+    double square = 0;
+    const double count = static_cast<double>(chains_.size());
+    for (const Chain& chain : chains_) {
+      const Estimate one = (chain.monitor.*series).TauInt();
+      tau->value += one.value / count;
+      square += one.error * one.error;
+    }
+    tau->error = std::sqrt(square) / count;
+    return std::isfinite(tau->error);
+  };
+  for (const Chain& chain : chains_) {
+    accepted += chain.state.accepted;
+    non_finite += chain.state.non_finite;
+    longest = std::max(longest, chain.state.longest_rejection_run);
+  }
+  summary.set_steps(chains_[0].state.step);
+  summary.set_accepted(accepted);
+  summary.set_non_finite(non_finite);
+  summary.set_longest_rejection_run(longest);
+  summary.set_token(Token());
+  Estimate tau;
+  if (mean(&ChainMonitor::action, &tau)) {
+    summary.set_tau_int_action(tau.value);
+    summary.set_tau_int_action_error(tau.error);
+  }
+  if (mean(&ChainMonitor::abs_m, &tau)) {
+    summary.set_tau_int_abs_m(tau.value);
+    summary.set_tau_int_abs_m_error(tau.error);
+  }
+  outbox_.push_back({.message = Encode(response)});
+}
+
+bool ChainStream::Produce() {
+  Chain& chain = chains_[turn_];
+  const std::unique_ptr<Block> block = chain.job->Pop();
+  if (block == nullptr) {
+    // Chains end in turn, each with its last block: when it is the first one's
+    // turn again and it is done, all are.
+    if (!chain.recalling && chain.job->Done()) {
+      PushSummary();
+      end_ = grpc::Status::OK;
+      return true;
+    }
+    const grpc::Status failure = chain.job->Failure();
+    if (!failure.ok()) end_ = failure;
+    return false;
+  }
+  if (chain.recalling) {
+    const grpc::Status status = Recall(*block, &chain);
+    if (!status.ok()) end_ = status;
+    return status.ok();
+  }
+  PushBlock(*block);
   return true;
 }
 
 grpc::Status ChainStream::DrainStatus() {
   return Error(grpc::StatusCode::UNAVAILABLE, "DRAINING",
                absl::StrCat("the server is stopping; call again with the "
-                            "token of the last block you have (this one sent "
-                            "the steps before ",
+                            "last token you have (this one sent the steps "
+                            "before ",
                             next_index_, ")"))
       .With("next_step", next_index_)
-      .With("digest", state_.digest)
+      .With("digest", chains_.empty() ? "" : chains_[0].state.digest)
       .RetryAfter(std::chrono::seconds(1));
 }
 

@@ -1,5 +1,7 @@
-// One RunChain call.
+// One RunChain call: one chain or several.
 #pragma once
+
+#include <vector>
 
 #include "server/call.h"
 #include "server/chain_walk.h"
@@ -17,32 +19,44 @@ class ChainStream final : public StreamCall {
                    {"ChainService", "RunChain"}) {}
 
  private:
+  struct Chain {
+    ChainState state;
+    ChainSite site;
+    ChainMonitor monitor;
+    std::unique_ptr<DrawJob> job;
+    // Draws again what the token's chain sits on, before it goes on.
+    bool recalling = false;
+  };
+
   grpc::Status Begin(const grpc::ByteBuffer& bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
   bool Produce() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
   grpc::Status DrainStatus() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
+  void CancelDraws() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) override;
 
   grpc::Status BeginNew(const v1::ChainStart& chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   grpc::Status BeginResumed(const std::string& token)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // `count` draws from `first_index` on.
-  grpc::Status Submit(uint64_t first_index, uint64_t count)
+  // `count` draws of the chain's stream from `first_index` on.
+  grpc::Status Submit(uint64_t first_index, uint64_t count, Chain* chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The configuration that the token's chain sits on has been drawn again.
-  grpc::Status Recall(const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status Recall(const Block& block, Chain* chain)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PushBlock(const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PushSummary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string Token() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   VersionRef version_ ABSL_GUARDED_BY(mutex_);
-  ChainState state_ ABSL_GUARDED_BY(mutex_);
-  ChainSite site_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Chain> chains_ ABSL_GUARDED_BY(mutex_);
+  size_t turn_ ABSL_GUARDED_BY(mutex_) = 0;  // whose block comes next
   uint64_t steps_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t block_bytes_max_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool recalling_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// The loaded version a token's chain belongs to. INVALID_ARGUMENT
+// The loaded version a token's chains belong to. INVALID_ARGUMENT
 // CHAIN_TOKEN_INVALID, FAILED_PRECONDITION VERSION_RETIRED.
-grpc::Status OpenChain(const ServiceContext& context, const std::string& token,
-                       ChainState* state, VersionRef* version);
+grpc::Status OpenChains(const ServiceContext& context, const std::string& token,
+                        ChainSet* chains, VersionRef* version);
 
 }  // namespace latticed

@@ -39,9 +39,39 @@ Proposals Propose(const Block& block, const StreamId& stream,
   return proposals;
 }
 
+double AbsMean(absl::Span<const float> phi) {
+  double sum = 0;
+  for (const float x : phi) sum += x;
+  return std::abs(sum) / static_cast<double>(phi.size());
+}
+
+// Action and |M| of every step of the walk that has a configuration.
+void Monitor(const Block& block, const Walk& walk, bool started,
+             const ChainSite& site, ChainMonitor* monitor) {
+  const size_t sites = static_cast<size_t>(block.version->lattice.Sites());
+  int64_t of = -2;  // the position the values belong to
+  double action = 0;
+  double abs_m = 0;
+  for (const int64_t position : walk.index) {
+    if (position < 0 && !started) continue;
+    if (position != of) {
+      of = position;
+      const size_t at = position < 0 ? 0 : static_cast<size_t>(position);
+      action = position < 0 ? site.action : block.action()[at];
+      if (block.has_phi) {
+        abs_m = AbsMean(position < 0 ? absl::MakeConstSpan(site.phi)
+                                     : block.phi().subspan(at * sites, sites));
+      }
+    }
+    monitor->action.Add(action);
+    if (block.has_phi) monitor->abs_m.Add(abs_m);
+  }
+}
+
 }  // namespace
 
-ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site) {
+ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site,
+                     ChainMonitor* monitor) {
   ChainSteps steps;
   v1::ChainBlock& out = steps.block;
   const size_t sites = static_cast<size_t>(block.version->lattice.Sites());
@@ -49,6 +79,8 @@ ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site) {
   const Walk walk = AcceptReject(
       state->started ? state->log_w : -std::numeric_limits<double>::infinity(),
       proposals.log_w, proposals.log_u);
+
+  Monitor(block, walk, state->started, *site, monitor);
 
   out.set_first_step(state->step);
   out.set_steps(static_cast<uint32_t>(block.count));
@@ -63,6 +95,9 @@ ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site) {
     const int64_t position = walk.index[static_cast<size_t>(i)];
     if (position == i) {
       accept[static_cast<size_t>(i / 8)] |= static_cast<char>(1 << (i % 8));
+      if (state->rejection_run > 0) {
+        steps.rejection_runs.push_back(state->rejection_run);
+      }
       state->rejection_run = 0;
     } else {
       state->rejection_run += 1;

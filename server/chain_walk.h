@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/stats/binned_series.h"
 #include "core/stats/log_weights.h"
 #include "latticed/v1/chain.pb.h"
 #include "server/block.h"
@@ -20,6 +21,12 @@ struct ChainSite {
   double action = 0;
 };
 
+// What the steps of one chain in one call are correlated like.
+struct ChainMonitor {
+  BinnedSeries action;
+  BinnedSeries abs_m;  // empty without phi
+};
+
 // What one block of draws did to a chain.
 struct ChainSteps {
   // All fields but token and phi.
@@ -29,6 +36,8 @@ struct ChainSteps {
   std::vector<float> carried_phi;
   int64_t rows_in_place = 0;
   WeightSums proposals;
+  // Lengths of the runs of rejections that ended here, by an acceptance.
+  std::vector<uint64_t> rejection_runs;
   int64_t non_finite_log_q = 0;
   int64_t non_finite_action = 0;
 };
@@ -36,6 +45,7 @@ struct ChainSteps {
 // Walks over the draws of `block`, which start at state->step, and moves the
 // kept ones together in place. Steps before the first accepted proposal keep
 // nothing: there is no configuration yet. Advances `state` and `site`.
-ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site);
+ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site,
+                     ChainMonitor* monitor);
 
 }  // namespace latticed

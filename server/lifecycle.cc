@@ -207,7 +207,7 @@ void Lifecycle::Judged(const VersionRef& version,
   const bool live = store_->Live(model) == version;
   store_->DropCandidate(version);
   // An operator was faster.
-  if (!record || record->state == v1::VERSION_STATE_QUARANTINED) return;
+  if (!record || (!live && record->state != v1::VERSION_STATE_GATING)) return;
   const auto show = [&] {
     store_->SetGate(model, version->version,
                     std::make_shared<const v1::GateReport>(report));

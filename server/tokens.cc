@@ -17,6 +17,8 @@ namespace latticed {
 namespace {
 
 constexpr char kFormat = 1;
+constexpr char kFormatSeveral = 2;
+constexpr size_t kSeveralBytes = 3;
 constexpr size_t kSealBytes = 32;
 constexpr size_t kBodyBytes = 1 + 32 + 12 + 4 + 1 + 1 + 7 * 8;
 constexpr int kKeyBytes = 32;
@@ -35,6 +37,48 @@ uint64_t Take(absl::string_view* in, int bytes) {
   }
   in->remove_prefix(static_cast<size_t>(bytes));
   return value;
+}
+
+std::string BodyOf(const ChainState& state) {
+  std::string body(1, kFormat);
+  body += absl::HexStringToBytes(state.digest);
+  body += state.stream.Bytes();
+  Put(state.thinning, 4, &body);
+  Put((state.content.phi ? 1u : 0u) | (state.content.log_q ? 2u : 0u) |
+          (state.content.action ? 4u : 0u),
+      1, &body);
+  Put(state.started ? 1 : 0, 1, &body);
+  Put(state.step, 8, &body);
+  Put(state.index, 8, &body);
+  Put(std::bit_cast<uint64_t>(state.log_w), 8, &body);
+  Put(state.accepted, 8, &body);
+  Put(state.non_finite, 8, &body);
+  Put(state.rejection_run, 8, &body);
+  Put(state.longest_rejection_run, 8, &body);
+  return body;
+}
+
+// Requires kBodyBytes that BodyOf made.
+bool TakeBody(absl::string_view body, ChainState* state) {
+  body.remove_prefix(1);
+  state->digest = absl::BytesToHexString(body.substr(0, 32));
+  body.remove_prefix(32);
+  state->stream = StreamId::FromBytes(body.substr(0, 12));
+  body.remove_prefix(12);
+  state->thinning = static_cast<uint32_t>(Take(&body, 4));
+  const uint64_t content = Take(&body, 1);
+  state->content = {.phi = (content & 1) != 0,
+                    .log_q = (content & 2) != 0,
+                    .action = (content & 4) != 0};
+  state->started = Take(&body, 1) != 0;
+  state->step = Take(&body, 8);
+  state->index = Take(&body, 8);
+  state->log_w = std::bit_cast<double>(Take(&body, 8));
+  state->accepted = Take(&body, 8);
+  state->non_finite = Take(&body, 8);
+  state->rejection_run = Take(&body, 8);
+  state->longest_rejection_run = Take(&body, 8);
+  return state->thinning > 0;
 }
 
 std::string Seal(const std::string& key, absl::string_view body) {
@@ -94,21 +138,7 @@ absl::Status CreateKey(const std::string& path) {
 }  // namespace
 
 std::string SealToken(const std::string& key, const ChainState& state) {
-  std::string body(1, kFormat);
-  body += absl::HexStringToBytes(state.digest);
-  body += state.stream.Bytes();
-  Put(state.thinning, 4, &body);
-  Put((state.content.phi ? 1u : 0u) | (state.content.log_q ? 2u : 0u) |
-          (state.content.action ? 4u : 0u),
-      1, &body);
-  Put(state.started ? 1 : 0, 1, &body);
-  Put(state.step, 8, &body);
-  Put(state.index, 8, &body);
-  Put(std::bit_cast<uint64_t>(state.log_w), 8, &body);
-  Put(state.accepted, 8, &body);
-  Put(state.non_finite, 8, &body);
-  Put(state.rejection_run, 8, &body);
-  Put(state.longest_rejection_run, 8, &body);
+  const std::string body = BodyOf(state);
   return body + Seal(key, body);
 }
 
@@ -117,29 +147,54 @@ bool OpenToken(const std::string& key, absl::string_view token,
   if (token.size() != kBodyBytes + kSealBytes || token[0] != kFormat) {
     return false;
   }
-  absl::string_view body = token.substr(0, kBodyBytes);
+  const absl::string_view body = token.substr(0, kBodyBytes);
   if (!ConstantTimeEqual(token.substr(kBodyBytes), Seal(key, body))) {
     return false;
   }
+  return TakeBody(body, state);
+}
+
+std::string SealTokens(const std::string& key, const ChainSet& chains) {
+  if (chains.size() == 1) return SealToken(key, chains[0]);
+  std::string body(1, kFormatSeveral);
+  Put(chains.size(), 2, &body);
+  for (const ChainState& chain : chains) body += BodyOf(chain);
+  return body + Seal(key, body);
+}
+
+bool OpenTokens(const std::string& key, absl::string_view token,
+                ChainSet* chains) {
+  if (!token.empty() && token[0] == kFormat) {
+    chains->resize(1);
+    return OpenToken(key, token, &(*chains)[0]);
+  }
+  if (token.size() < kSeveralBytes + kSealBytes || token[0] != kFormatSeveral ||
+      token.size() > kSeveralBytes + kChainsMax * kBodyBytes + kSealBytes) {
+    return false;
+  }
+  absl::string_view body = token.substr(0, token.size() - kSealBytes);
+  if (!ConstantTimeEqual(token.substr(body.size()), Seal(key, body))) {
+    return false;
+  }
   body.remove_prefix(1);
-  state->digest = absl::BytesToHexString(body.substr(0, 32));
-  body.remove_prefix(32);
-  state->stream = StreamId::FromBytes(body.substr(0, 12));
-  body.remove_prefix(12);
-  state->thinning = static_cast<uint32_t>(Take(&body, 4));
-  const uint64_t content = Take(&body, 1);
-  state->content = {.phi = (content & 1) != 0,
-                    .log_q = (content & 2) != 0,
-                    .action = (content & 4) != 0};
-  state->started = Take(&body, 1) != 0;
-  state->step = Take(&body, 8);
-  state->index = Take(&body, 8);
-  state->log_w = std::bit_cast<double>(Take(&body, 8));
-  state->accepted = Take(&body, 8);
-  state->non_finite = Take(&body, 8);
-  state->rejection_run = Take(&body, 8);
-  state->longest_rejection_run = Take(&body, 8);
-  return state->thinning > 0;
+  const uint64_t count = Take(&body, 2);
+  if (count < 2 || body.size() != count * kBodyBytes) return false;
+  chains->resize(count);
+  for (ChainState& chain : *chains) {
+    if (!TakeBody(body.substr(0, kBodyBytes), &chain)) return false;
+    body.remove_prefix(kBodyBytes);
+  }
+  return true;
+}
+
+StreamId StreamOfChain(const StreamId& first, uint32_t chain) {
+  std::string name("latticed chain stream\0", 22);
+  name += first.Bytes();
+  Put(chain, 4, &name);
+  StreamId id = StreamId::FromBytes(Sha256(name).substr(0, 12));
+  constexpr uint32_t kNamed = uint32_t{1} << 31;  // bit 95
+  id.high = (id.high & ~kNamed) | (first.high & kNamed);
+  return id;
 }
 
 absl::StatusOr<std::string> LoadTokenKey(const Config& config) {

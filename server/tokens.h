@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -29,6 +30,19 @@ struct ChainState {
   uint64_t rejection_run = 0;  // the one it is in
   uint64_t longest_rejection_run = 0;
 };
+
+// The chains of one call, all at the same step, with the same digest, thinning
+// and content; at least one.
+using ChainSet = std::vector<ChainState>;
+inline constexpr size_t kChainsMax = 64;
+
+// A single chain as below; several in 35 bytes and 107 each.
+std::string SealTokens(const std::string& key, const ChainSet& chains);
+bool OpenTokens(const std::string& key, absl::string_view token,
+                ChainSet* chains);
+
+// The stream of chain `chain` > 0 of a call whose first one has `first`.
+StreamId StreamOfChain(const StreamId& first, uint32_t chain);
 
 // 139 bytes: fixed fields, little-endian, then the seal.
 std::string SealToken(const std::string& key, const ChainState& state);

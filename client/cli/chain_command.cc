@@ -1,8 +1,10 @@
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
-#include <optional>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -15,6 +17,8 @@
 
 namespace latticed {
 namespace {
+
+constexpr int64_t kSummaryBytes = int64_t{256} << 20;
 
 // Tokens are bytes; their files hold one line of hex that survives mail and
 // shells.
@@ -53,26 +57,26 @@ absl::StatusOr<v1::RunChainRequest> MakeRequest(const CommandOptions& options) {
   v1::ChainStart& chain = *request.mutable_chain();
   if (absl::Status s = FillStart(options, &chain); !s.ok()) return s;
   chain.set_thinning(static_cast<uint32_t>(options.thinning));
+  chain.set_chains(static_cast<uint32_t>(options.chains));
   return request;
 }
 
 // Appends the kept configurations, repetitions written out.
 absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
-                    ArrayOutput* output) {
+                    bool several, ArrayOutput* output) {
   size_t sites = 1;
   for (uint32_t extent : lattice.extent()) sites *= extent;
   if (!output->is_open()) {
     const std::vector<int64_t> extents(lattice.extent().begin(),
                                        lattice.extent().end());
-    if (absl::Status s = output->Open({{"phi", "<f4", extents},
-                                       {"log_q", "<f8", {}},
-                                       {"action", "<f8", {}},
-                                       {"step", "<u8", {}},
-                                       {"index", "<u8", {}},
-                                       {"accept", "|u1", {}}});
-        !s.ok()) {
-      return s;
+    std::vector<Column> columns = {
+        {"phi", "<f4", extents}, {"log_q", "<f8", {}}, {"action", "<f8", {}},
+        {"step", "<u8", {}},     {"index", "<u8", {}}, {"accept", "|u1", {}}};
+    if (several) {
+      columns.push_back({"chain", "|u1", {}});
+      columns.push_back({"accept_chain", "|u1", {}});
     }
+    if (absl::Status s = output->Open(std::move(columns)); !s.ok()) return s;
   }
   std::vector<float> phi;
   std::vector<double> log_q, action;
@@ -89,13 +93,39 @@ absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
     return absl::string_view(reinterpret_cast<const char*>(values.data()),
                              values.size() * sizeof(values[0]));
   };
+  const uint8_t which = static_cast<uint8_t>(block.chain);
+  const std::vector<uint8_t> chain(several ? index.size() : 0, which);
+  const std::vector<uint8_t> accept_chain(several ? block.accept.size() : 0,
+                                          which);
   size_t column = 0;
   for (absl::string_view part :
        {bytes(phi), bytes(log_q), bytes(action), bytes(block.kept_step),
-        bytes(index), bytes(block.accept)}) {
+        bytes(index), bytes(block.accept), bytes(chain), bytes(accept_chain)}) {
     if (absl::Status s = output->Append(column++, part); !s.ok()) return s;
   }
   return absl::OkStatus();
+}
+
+// The mean over chains of every row, its error in quadrature.
+Summary MeanOf(const std::vector<ChainSummaryBuilder>& chains) {
+  if (chains.size() == 1) return chains[0].Result();
+  const double count = static_cast<double>(chains.size());
+  Summary mean;
+  for (const ChainSummaryBuilder& chain : chains) {
+    const Summary one = chain.Result();
+    mean.measured += one.measured;
+    mean.total += one.total;
+    if (mean.rows.empty()) {
+      for (const auto& row : one.rows) mean.rows.push_back({row.first, {}});
+    }
+    if (one.rows.size() != mean.rows.size()) return mean;
+    for (size_t i = 0; i < one.rows.size(); ++i) {
+      Estimate& row = mean.rows[i].second;
+      row.value += one.rows[i].second.value / count;
+      row.error = std::hypot(row.error, one.rows[i].second.error / count);
+    }
+  }
+  return mean;
 }
 
 }  // namespace
@@ -142,7 +172,9 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
   }
 
   ChainReader chain = (*client)->RunChain(*request);
-  std::optional<ChainSummaryBuilder> summary;
+  std::vector<ChainSummaryBuilder> summaries;  // of each chain
+  // A file ends with a whole round, as its token does.
+  std::vector<StepBlock> round;
   StepBlock block;
   absl::Status ended;
   while (!interrupt.stop.load()) {
@@ -151,7 +183,7 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
     if (!more.ok() || !*more) break;
     const v1::Provenance& provenance = chain.header().provenance();
     const v1::Lattice& lattice = provenance.lattice();
-    if (!summary.has_value()) {
+    if (summaries.empty()) {
       if (!options.model.empty() && options.model != provenance.model()) {
         PrintError(absl::FailedPreconditionError(
             absl::StrCat(options.token_file, " continues a chain of ",
@@ -159,7 +191,10 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
                          "; leave --model out or name another token file")));
         return kExitUsage;
       }
-      summary.emplace(lattice.extent(0), lattice.extent(1));
+      for (uint32_t c = 0; c < chain.chains(); ++c) {
+        summaries.emplace_back(lattice.extent(0), lattice.extent(1),
+                               kSummaryBytes / chain.chains());
+      }
     }
     if (block.phi.empty() && !block.row.empty()) {
       ended = absl::FailedPreconditionError(
@@ -167,14 +202,21 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
           "client; only that client can continue it");
       break;
     }
-    summary->Add(block);
-    if (output != nullptr) {
-      if (absl::Status s = Append(block, lattice, output.get()); !s.ok()) {
+    round.push_back(std::move(block));
+    block = StepBlock();
+    if (round.size() < chain.chains()) continue;
+    for (const StepBlock& of_one : round) {
+      summaries[of_one.chain].Add(of_one);
+      if (output == nullptr) continue;
+      if (absl::Status s =
+              Append(of_one, lattice, chain.chains() > 1, output.get());
+          !s.ok()) {
         progress.Finish();
         PrintError(s);
         return kExitOutput;
       }
     }
+    round.clear();
     progress.Update(chain.steps());
   }
   const double seconds = progress.seconds();
@@ -204,7 +246,28 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
     report.json_extra.push_back(
         {"token", absl::StrCat("\"", Hex(chain.token()), "\"")});
   }
-  if (summary.has_value()) report.summary = summary->Result();
+  if (!summaries.empty()) report.summary = MeanOf(summaries);
+  if (chain.chains() > 1) {
+    report.lines.push_back({"chains", absl::StrCat(chain.chains())});
+    report.json_extra.push_back({"chains", absl::StrCat(chain.chains())});
+  }
+  // The server's figures are of one call: after a resume they are of its end.
+  const v1::ChainSummary& of_server = chain.summary();
+  if (chain.resumes() == 0) {
+    for (const auto& [name, tau] :
+         {std::pair<const char*, Estimate>{
+              "tau_int_action",
+              {of_server.tau_int_action(), of_server.tau_int_action_error()}},
+          {"tau_int_abs_M",
+           {of_server.tau_int_abs_m(), of_server.tau_int_abs_m_error()}}}) {
+      if (tau.value == 0) continue;
+      const ValueAndError text = Format(tau);
+      report.lines.push_back({absl::StrCat(name, " in steps"),
+                              absl::StrCat(text.value, " +- ", text.error)});
+      report.json_extra.push_back(
+          {name, JsonWriter().Number(tau.value).text()});
+    }
+  }
   if (token_file != nullptr) {
     report.lines.push_back(
         {"continue with", absl::StrCat("latticectl chain --token_file ",

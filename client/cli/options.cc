@@ -83,6 +83,8 @@ The second chain goes on where the first one ended, to the byte. F.npz holds phi
 [n, L_0, L_1] float32, log_q [n], action [n], step [n], index [n] (the draw that
 configuration is) and accept [steps]; F.npy holds phi alone. The token that
 continues the chain is written to --token_file, by default to F.npz.token.
+With --chains K every chain makes --steps steps on a stream of its own, one token
+continues all of them, and F.npz also holds chain [n] and accept_chain.
 )";
 
 constexpr char kMeasureExamples[] = R"(
@@ -190,6 +192,8 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
     flags.Add("steps", "N", "further steps, 1..2^40", &o->steps);
     flags.Add("thinning", "N", "keep every n-th step (default 1)",
               &o->thinning);
+    flags.Add("chains", "K", "independent chains at once, 1..64 (default 1)",
+              &o->chains);
     flags.Add("token_file", "FILE",
               "continue the chain whose token it holds; afterwards\n"
               "it holds the new one. If there is no such file, a\n"
@@ -371,6 +375,10 @@ absl::Status ParseCommand(const std::string& command,
   if (options->thinning < 1 || options->thinning > uint64_t{1} << 20) {
     return absl::InvalidArgumentError(
         absl::StrCat("--thinning must be 1..2^20, got ", options->thinning));
+  }
+  if (options->chains < 1 || options->chains > 64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--chains must be 1..64, got ", options->chains));
   }
   if (!options->output.empty() && !HasArrayExtension(options->output)) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -45,6 +45,7 @@ struct CommandOptions {
   // chain.
   uint64_t steps = 0;
   uint64_t thinning = 1;
+  uint64_t chains = 1;
   std::string token_file;
 
   // measure.

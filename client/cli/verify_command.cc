@@ -34,6 +34,7 @@ struct Stored {
   uint64_t count = 0;  // draws, or steps
   uint64_t first = 0;  // index, or step
   uint64_t thinning = 1;
+  uint64_t chains = 1;
   uint64_t non_finite = 0;
   std::vector<uint64_t> non_finite_index;  // ascending, maybe not all
 };
@@ -97,6 +98,14 @@ absl::StatusOr<Stored> ReadSidecar(const std::string& path) {
     if (!TakeCount(json, "first_step", &stored.first) ||
         !TakeCount(json, "thinning", &stored.thinning)) {
       return bad("it does not say which steps of the chain these are");
+    }
+    TakeCount(json, "chains", &stored.chains);
+    if (stored.chains > 1 && stored.first > 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path,
+          ": several chains can be verified from their start only, and "
+          "these begin at step ",
+          stored.first));
     }
   } else {
     // The provenance has it exactly, as a string.
@@ -226,6 +235,7 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
   chain.mutable_model()->set_digest(stored.provenance.digest());
   chain.mutable_stream()->set_id(stored.provenance.stream_id());
   chain.set_thinning(static_cast<uint32_t>(stored.thinning));
+  chain.set_chains(static_cast<uint32_t>(stored.chains));
   request.set_steps(stored.first + stored.count);
   ChainReader reader = client->RunChain(request);
   StepBlock block;

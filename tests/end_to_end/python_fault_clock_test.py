@@ -199,6 +199,9 @@ class JumpingClock(FaultTest):
         return total(metrics(server), "latticed_rpc_in_flight",
                      method="StreamSamples")
 
+    def delivered(self, server):
+        return total(metrics(server), "latticed_configurations_delivered_total")
+
     def test_client(self):
         """latticectl waits for a server that is away while the clock jumps."""
         server = Server(self.arguments.latticed, repository=self.trained,
@@ -208,16 +211,17 @@ class JumpingClock(FaultTest):
                  ("back by a day", f"offset -{DAY}"), ("frozen", FROZEN))
         for number, (name, value) in enumerate(cases):
             clock = Clock(self.arguments.clock_shim, self.path("clock-client"))
+            before = self.delivered(server)
             process = subprocess.Popen(
                 [self.arguments.latticectl, "sample", "--model", "tiny",
                  "--count", "100000", "--stream", "clock", "--server",
-                 server.address, "--output", self.path(f"{number}.npz")],
+                 server.address, "--retry_for", "300", "--output",
+                 self.path(f"{number}.npz")],
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                 env={**os.environ, **clock.environment})
             try:
-                until(lambda: total(metrics(server),
-                                    "latticed_configurations_delivered_total")
-                      > 5000, "draws are sent")
+                until(lambda: self.delivered(server) > before + 5000,
+                      "draws are sent")
                 server.kill()
                 for line in process.stderr:
                     if "again in" in line:
@@ -225,7 +229,7 @@ class JumpingClock(FaultTest):
                 clock.set(value)
                 start = time.monotonic()
                 server.start()
-                _, err = process.communicate(timeout=60)
+                _, err = process.communicate(timeout=300)
             finally:
                 process.kill()
                 process.wait()

@@ -86,6 +86,8 @@ class FlowStore {
 
   VersionRecord* FindLocked(const std::string& model, int64_t version)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetStateLocked(const VersionRef& version, v1::VersionState state)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Notify() ABSL_LOCKS_EXCLUDED(mutex_);
 
   mutable Mutex mutex_;

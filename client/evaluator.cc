@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/errors.h"
+#include "client/stopwatch.h"
 #include "core/wire/block.h"
 #include "core/wire/crc32c.h"
 #include "grpcpp/client_context.h"

@@ -191,6 +191,22 @@ std::vector<VersionRef> FlowStore::AllLive() const {
   return live;
 }
 
+bool FlowStore::Starting(const std::string& model) const {
+  MutexLock lock(mutex_);
+  if (model.empty() && models_.empty()) return true;
+  for (const auto& [name, entry] : models_) {
+    if ((!model.empty() && name != model) || entry.live != nullptr) continue;
+    for (const auto& [version, record] : entry.records) {
+      if (record.state == v1::VERSION_STATE_DISCOVERED ||
+          record.state == v1::VERSION_STATE_VERIFYING ||
+          record.state == v1::VERSION_STATE_LOADING) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
 std::optional<VersionRecord> FlowStore::Record(const std::string& model,
                                                int64_t version) const {
   MutexLock lock(mutex_);

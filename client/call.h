@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/errors.h"
+#include "client/stopwatch.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/completion_queue.h"
 #include "grpcpp/support/async_stream.h"
@@ -98,7 +99,7 @@ class MessageStream {
 
  private:
   bool WaitForEvent() {
-    const absl::Time start = absl::Now();
+    const Stopwatch waited;
     while (true) {
       void* tag = nullptr;
       bool ok = false;
@@ -107,7 +108,7 @@ class MessageStream {
       const auto event = queue_.AsyncNext(&tag, &ok, deadline);
       if (event == grpc::CompletionQueue::GOT_EVENT) return ok;
       if (cancelled_ != nullptr && cancelled_->load()) context_.TryCancel();
-      if (absl::Now() - start > silence_max_) {
+      if (waited.Elapsed() > silence_max_) {
         silent_ = true;
         context_.TryCancel();
       }

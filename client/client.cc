@@ -94,6 +94,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
       grpc::CreateCustomChannel(target, credentials, arguments);
   session->target = target;
   session->options = std::move(options);
+  session->channel = channel;
   session->sampler = v1::SamplerService::NewStub(channel);
   session->chain = v1::ChainService::NewStub(channel);
   session->model = v1::ModelService::NewStub(channel);

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/errors.h"
+#include "client/stopwatch.h"
 #include "core/wire/block.h"
 #include "core/wire/crc32c.h"
 #include "grpcpp/client_context.h"
@@ -65,7 +66,7 @@ class Evaluator::Call {
 
  private:
   bool Wait() {
-    const absl::Time start = absl::Now();
+    const Stopwatch waited;
     const std::atomic<bool>* cancelled = session_.options.cancelled;
     while (true) {
       void* tag = nullptr;
@@ -77,7 +78,7 @@ class Evaluator::Call {
         return ok;
       }
       if (cancelled != nullptr && cancelled->load()) context_.TryCancel();
-      if (absl::Now() - start > session_.options.silence_max) {
+      if (waited.Elapsed() > session_.options.silence_max) {
         silent_ = true;
         context_.TryCancel();
       }

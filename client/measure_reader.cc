@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/errors.h"
 
 namespace latticed {
@@ -20,8 +19,7 @@ MeasureReader::MeasureReader(std::shared_ptr<const Session> session,
                              const v1::MeasureRequest& request)
     : session_(std::move(session)),
       request_(request),
-      retry_(session_->NewRetry()),
-      started_(absl::Now()) {}
+      retry_(session_->NewRetry()) {}
 
 uint64_t MeasureReader::Done() const {
   return sums_.has_value() ? sums_->Total().positions : 0;
@@ -40,8 +38,7 @@ void MeasureReader::Open() {
     if (budget.draws() > 0) budget.set_draws(budget.draws() - Done());
     if (budget.seconds() > 0) {
       budget.set_seconds(std::max(
-          0.1,
-          budget.seconds() - absl::ToDoubleSeconds(absl::Now() - started_)));
+          0.1, budget.seconds() - absl::ToDoubleSeconds(started_.Elapsed())));
     }
   }
   call_ = std::make_unique<MessageStream<v1::MeasureResponse>>(

@@ -45,7 +45,7 @@ class MeasureReader {
   std::shared_ptr<const Session> session_;
   const v1::MeasureRequest request_;
   Retry retry_;
-  const absl::Time started_;
+  const Stopwatch started_;
   std::unique_ptr<MessageStream<v1::MeasureResponse>> call_;
   bool begun_ = false;
   bool done_ = false;

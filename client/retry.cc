@@ -1,28 +1,95 @@
 #include "client/retry.h"
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/errors.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/completion_queue.h"
+#include "grpcpp/generic/generic_stub.h"
 
 namespace latticed {
+namespace {
 
-bool SleepUnless(absl::Duration duration, const std::atomic<bool>* cancelled) {
-  const absl::Time until = absl::Now() + duration;
+// A call that waits for the channel to connect, and asks after the server's
+// health when it has. Not WaitForStateChange, and no wait of gRPC's own between
+// attempts: both end by its timers, which stand still for as long as the wall
+// clock was set back.
+class Probe {
+ public:
+  explicit Probe(const std::shared_ptr<grpc::Channel>& channel)
+      : stub_(channel) {
+    grpc::experimental::ChannelResetConnectionBackoff(channel.get());
+    context_.set_wait_for_ready(true);
+    call_ = stub_.PrepareUnaryCall(&context_, "/grpc.health.v1.Health/Check",
+                                   grpc::ByteBuffer(), &queue_);
+    call_->StartCall();
+    call_->Finish(&reply_, &status_, this);
+  }
+  Probe(const Probe&) = delete;
+  Probe& operator=(const Probe&) = delete;
+  ~Probe() {
+    context_.TryCancel();
+    queue_.Shutdown();
+    void* tag;
+    bool ok;
+    while (queue_.Next(&tag, &ok)) {
+    }
+  }
+
+  void Wait(absl::Duration step) {
+    void* tag;
+    bool ok;
+    if (ended_) {
+      absl::SleepFor(step);
+    } else {
+      ended_ =
+          queue_.AsyncNext(&tag, &ok, absl::ToChronoTime(absl::Now() + step)) ==
+          grpc::CompletionQueue::GOT_EVENT;
+    }
+  }
+
+ private:
+  grpc::GenericStub stub_;
+  grpc::ClientContext context_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::GenericClientAsyncResponseReader> call_;
+  grpc::ByteBuffer reply_;
+  grpc::Status status_;
+  bool ended_ = false;
+};
+
+}  // namespace
+
+bool WaitUnless(absl::Duration duration, const std::atomic<bool>* cancelled,
+                const std::shared_ptr<grpc::Channel>& channel) {
+  const Stopwatch waited;
+  std::optional<Probe> probe;
+  if (channel != nullptr) probe.emplace(channel);
   while (true) {
     if (cancelled != nullptr && cancelled->load()) return false;
-    const absl::Duration left = until - absl::Now();
+    const absl::Duration left = duration - waited.Elapsed();
     if (left <= absl::ZeroDuration()) return true;
-    absl::SleepFor(std::min(left, absl::Milliseconds(20)));
+    const absl::Duration step = std::min(left, absl::Milliseconds(20));
+    if (probe.has_value()) {
+      probe->Wait(step);
+    } else {
+      absl::SleepFor(step);
+    }
   }
 }
 
 Retry::Retry(const RetryPolicy& policy, const std::atomic<bool>* cancelled,
-             Notify notify)
-    : policy_(policy), cancelled_(cancelled), notify_(std::move(notify)) {}
+             Notify notify, std::shared_ptr<grpc::Channel> channel)
+    : policy_(policy),
+      cancelled_(cancelled),
+      notify_(std::move(notify)),
+      channel_(std::move(channel)) {}
 
 void Retry::Progress() {
   answered_ = true;
@@ -36,9 +103,8 @@ absl::Status Retry::Wait(const absl::Status& error) {
   if (!IsTransient(error)) return error;
   // A server that is full, starting or stopping, and says when to come back.
   if (RetryDelay(error).has_value()) answered_ = true;
-  const absl::Time now = absl::Now();
   if (failures_++ == 0) {
-    first_failure_ = now;
+    since_failure_ = Stopwatch();
     reason_.clear();
   }
   if (reason_.empty() || error.message() != kCannotConnect) {
@@ -56,16 +122,17 @@ absl::Status Retry::Wait(const absl::Status& error) {
   if (const auto asked = RetryDelay(error)) wait = std::max(wait, *asked);
 
   const absl::Duration patience = answered_ ? policy_.outage : policy_.connect;
-  if (now + wait > first_failure_ + patience) {
+  const absl::Duration tried = since_failure_.Elapsed();
+  if (tried + wait > patience) {
     return WithMessage(
         error, absl::StrCat(reason_, " (gave up after ", failures_,
                             failures_ == 1 ? " attempt" : " attempts", " in ",
-                            absl::FormatDuration(absl::Trunc(
-                                now - first_failure_, absl::Milliseconds(1))),
+                            absl::FormatDuration(
+                                absl::Trunc(tried, absl::Milliseconds(1))),
                             ")"));
   }
   if (notify_) notify_(error, wait);
-  if (!SleepUnless(wait, cancelled_)) {
+  if (!WaitUnless(wait, cancelled_, channel_)) {
     return absl::CancelledError("interrupted");
   }
   return absl::OkStatus();

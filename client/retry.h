@@ -4,10 +4,13 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "client/stopwatch.h"
+#include "grpcpp/channel.h"
 
 namespace latticed {
 
@@ -25,8 +28,11 @@ struct RetryPolicy {
   int damaged_max = 3;
 };
 
-// Sleeps in short steps; false when `cancelled` was set meanwhile.
-bool SleepUnless(absl::Duration duration, const std::atomic<bool>* cancelled);
+// Waits in short steps; false when `cancelled` was set meanwhile. gRPC connects
+// only while somebody looks at the channel, so this does: otherwise a server
+// that is back stays unnoticed for seconds. `channel` may be null.
+bool WaitUnless(absl::Duration duration, const std::atomic<bool>* cancelled,
+                const std::shared_ptr<grpc::Channel>& channel);
 
 // The waits of one call. Not thread-safe.
 class Retry {
@@ -36,7 +42,7 @@ class Retry {
       std::function<void(const absl::Status& why, absl::Duration wait)>;
 
   Retry(const RetryPolicy& policy, const std::atomic<bool>* cancelled,
-        Notify notify);
+        Notify notify, std::shared_ptr<grpc::Channel> channel);
 
   // The server is there: from now on `outage` holds. Not yet progress: a
   // server that dies after every header would be tried for ever.
@@ -55,10 +61,11 @@ class Retry {
   RetryPolicy policy_;
   const std::atomic<bool>* cancelled_;
   Notify notify_;
+  std::shared_ptr<grpc::Channel> channel_;
   bool answered_ = false;
   int failures_ = 0;
-  absl::Time first_failure_;
-  std::string reason_;  // the last one known
+  Stopwatch since_failure_;  // the first one
+  std::string reason_;       // the last one known
 };
 
 }  // namespace latticed

@@ -42,6 +42,7 @@ struct Session {
   std::string target;
   ClientOptions options;
   std::string authorization;  // "Bearer ...", or empty
+  std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::SamplerService::Stub> sampler;
   std::unique_ptr<v1::ChainService::Stub> chain;
   std::unique_ptr<v1::ModelService::Stub> model;
@@ -55,7 +56,7 @@ struct Session {
     }
   }
   Retry NewRetry() const {
-    return Retry(options.retry, options.cancelled, options.on_retry);
+    return Retry(options.retry, options.cancelled, options.on_retry, channel);
   }
   // Says which server it was when a call failed for want of one.
   absl::Status Explain(const absl::Status& status) const;

@@ -2,10 +2,10 @@
 //
 // A token file names principals, one a line:
 //
-//   # name  role     SHA-256 of the token, in hex          optional
-//   alice   sampler  9f86d081884c7d659a2feaa0c55ad015a...
-//   expires=2030-01-01T00:00:00Z ops     admin
-//   60303ae22b998861bce3b28f33eec1be7... cn:node7.example observer
+//   # name            role      SHA-256 of the token, hex
+//   alice             sampler   9f86d081...  expires=2030-01-01T00:00:00Z
+//   ops               admin     60303ae2...
+//   cn:node7.example  observer
 //
 // A call shows `authorization: Bearer TOKEN`, or comes over a connection whose
 // client certificate has the name after "cn:" as its common name or as one of

@@ -95,6 +95,9 @@ ChainSteps WalkBlock(const Block& block, ChainState* state, ChainSite* site,
     const int64_t position = walk.index[static_cast<size_t>(i)];
     if (position == i) {
       accept[static_cast<size_t>(i / 8)] |= static_cast<char>(1 << (i % 8));
+      if (state->rejection_run > 0) {
+        steps.rejection_runs.push_back(state->rejection_run);
+      }
       state->rejection_run = 0;
     } else {
       state->rejection_run += 1;

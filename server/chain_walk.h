@@ -36,6 +36,8 @@ struct ChainSteps {
   std::vector<float> carried_phi;
   int64_t rows_in_place = 0;
   WeightSums proposals;
+  // Lengths of the runs of rejections that ended here, by an acceptance.
+  std::vector<uint64_t> rejection_runs;
   int64_t non_finite_log_q = 0;
   int64_t non_finite_action = 0;
 };

@@ -117,6 +117,11 @@ void Lifecycle::SaveLocked() {
                    saved.message()));
 }
 
+void Lifecycle::SaveIfFailed() {
+  MutexLock lock(mutex_);
+  if (save_failed_) SaveLocked();
+}
+
 void Lifecycle::RememberLocked(const std::string& model, int64_t version,
                                const std::string& digest,
                                v1::VersionState state,
@@ -202,7 +207,7 @@ void Lifecycle::Judged(const VersionRef& version,
   const bool live = store_->Live(model) == version;
   store_->DropCandidate(version);
   // An operator was faster.
-  if (!record || record->state == v1::VERSION_STATE_QUARANTINED) return;
+  if (!record || (!live && record->state != v1::VERSION_STATE_GATING)) return;
   const auto show = [&] {
     store_->SetGate(model, version->version,
                     std::make_shared<const v1::GateReport>(report));

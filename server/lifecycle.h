@@ -82,6 +82,10 @@ class Lifecycle : public std::enable_shared_from_this<Lifecycle> {
   void Observe(const std::string& model, int64_t version,
                const WeightSums& sums);
 
+  // Writes what an earlier write could not: the watcher asks at every poll, so
+  // that judgements made while the disk was full outlive the process.
+  void SaveIfFailed();
+
  private:
   Lifecycle(const Config& config, std::shared_ptr<FlowStore> store,
             std::shared_ptr<Metrics> metrics,

@@ -98,6 +98,9 @@ void Metrics::AddModel(const std::string& model) {
   series.log_weight = &log_weight_->Add(
       labels, Histogram::BucketBoundaries{-10, -5, -3, -2, -1, -0.5, -0.2, 0,
                                           0.2, 0.5, 1, 2, 3, 5, 10});
+  series.rejection_run = &rejection_run_->Add(
+      labels, Histogram::BucketBoundaries{1, 2, 4, 8, 16, 32, 64, 128, 256, 512,
+                                          1024, 2048, 4096});
   series.tile_seconds = &tile_seconds_->Add(
       labels, Histogram::BucketBoundaries{1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03,
                                           0.1, 0.3, 1, 3, 10});
@@ -310,6 +313,15 @@ void Metrics::NonFinite(const std::string& model, absl::string_view kind,
   MutexLock lock(mutex_);
   if (ModelSeries* series = Model(model)) {
     Add(series->non_finite.at(std::string(kind)), static_cast<double>(count));
+  }
+}
+
+void Metrics::RejectionRuns(const std::string& model,
+                            const std::vector<uint64_t>& lengths) {
+  MutexLock lock(mutex_);
+  ModelSeries* series = Model(model);
+  for (size_t i = 0; series != nullptr && i < lengths.size(); ++i) {
+    Observe(series->rejection_run, static_cast<double>(lengths[i]));
   }
 }
 

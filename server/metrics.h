@@ -121,6 +121,8 @@ class Metrics {
   void NonFinite(const std::string& model, absl::string_view kind,
                  int64_t count);
   void Chain(const std::string& model, int64_t proposals, int64_t accepted);
+  void RejectionRuns(const std::string& model,
+                     const std::vector<uint64_t>& lengths);
 
   ModelFigures Figures(const std::string& model) const;
   // The whole exposition, text format 0.0.4.
@@ -147,6 +149,7 @@ class Metrics {
     Gauge* queue_capacity;
     Histogram* queue_wait;
     Histogram* log_weight;
+    Histogram* rejection_run;
     Histogram* tile_seconds;
     Histogram* tile_fill;
     Counter* generated;
@@ -200,6 +203,7 @@ class Metrics {
   Family<Gauge>* queue_capacity_;
   Family<Histogram>* queue_wait_;
   Family<Histogram>* log_weight_;
+  Family<Histogram>* rejection_run_;
   Family<Histogram>* tile_seconds_;
   Family<Histogram>* tile_fill_;
   Family<Counter>* generated_;

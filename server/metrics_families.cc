@@ -73,6 +73,8 @@ void Metrics::CreateFamilies() {
                           "From when a block could be drawn until it was.");
   log_weight_ =
       histogram("log_weight", "log w of draws, less the version's reference.");
+  rejection_run_ = histogram("chain_rejection_run_length",
+                             "Rejections in a row, when one is accepted.");
   tile_seconds_ = histogram("tile_execution_seconds", "Drawing one tile.");
   tile_fill_ = histogram("tile_fill_ratio", "Share of a tile that was used.");
   generated_ = counter("configurations_generated_total", "Drawn.");

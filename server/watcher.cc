@@ -115,6 +115,7 @@ void Watcher::Run() {
 }
 
 absl::Status Watcher::Poll() {
+  lifecycle_->SaveIfFailed();
   auto models = ListModels(config_.repository);
   if (!models.ok()) {
     metrics_->RepositoryError("repository");

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/cli/format.h"
 
 namespace latticed {
@@ -30,27 +30,27 @@ Progress::Progress(std::string label, std::string unit, uint64_t total,
     : label_(std::move(label)),
       unit_(std::move(unit)),
       total_(total),
-      style_(style),
-      start_(absl::Now()),
-      last_(start_) {}
+      style_(style) {}
 
 Progress::~Progress() { Finish(); }
 
 double Progress::seconds() const {
-  return absl::ToDoubleSeconds(absl::Now() - start_);
+  return absl::ToDoubleSeconds(start_.Elapsed());
 }
 
 void Progress::Update(uint64_t done) {
   done_ = done;
   if (style_ == Style::kNone) return;
-  const absl::Time now = absl::Now();
-  if (now - last_ < (style_ == Style::kBar ? kBarEvery : kLineEvery)) return;
-  last_ = now;
-  Draw(now);
+  if (since_shown_.Elapsed() <
+      (style_ == Style::kBar ? kBarEvery : kLineEvery)) {
+    return;
+  }
+  since_shown_ = Stopwatch();
+  Draw();
 }
 
-void Progress::Draw(absl::Time now) {
-  const double elapsed = absl::ToDoubleSeconds(now - start_);
+void Progress::Draw() {
+  const double elapsed = seconds();
   const double rate = elapsed > 0 ? done_ / elapsed : 0;
   const double share = total_ > 0 ? static_cast<double>(done_) / total_ : 1;
   const std::string figures = absl::StrCat(
@@ -72,9 +72,11 @@ void Progress::Draw(absl::Time now) {
 
 void Progress::Show(const std::string& line) {
   if (style_ == Style::kNone) return;
-  const absl::Time now = absl::Now();
-  if (now - last_ < (style_ == Style::kBar ? kBarEvery : kShownEvery)) return;
-  last_ = now;
+  if (since_shown_.Elapsed() <
+      (style_ == Style::kBar ? kBarEvery : kShownEvery)) {
+    return;
+  }
+  since_shown_ = Stopwatch();
   if (style_ == Style::kBar) {
     std::fprintf(stderr, "\r\033[K%s  %s", label_.c_str(), line.c_str());
     std::fflush(stderr);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "absl/time/time.h"
+#include "client/stopwatch.h"
 
 namespace latticed {
 
@@ -31,14 +31,14 @@ class Progress {
   double seconds() const;
 
  private:
-  void Draw(absl::Time now);
+  void Draw();
 
   const std::string label_;
   const std::string unit_;
   const uint64_t total_;
   Style style_;
-  const absl::Time start_;
-  absl::Time last_;
+  const Stopwatch start_;
+  Stopwatch since_shown_;
   uint64_t done_ = 0;
   bool on_screen_ = false;
 };

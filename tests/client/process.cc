@@ -46,14 +46,15 @@ Process::~Process() {
 }
 
 void Process::Signal(int signal) {
-  // kill(-1) would reach every process there is.
+  // kill(-1) would reach every process of this user.
   if (pid_ > 0) kill(pid_, signal);
 }
 
 Finished Process::Wait(absl::Duration patience) {
   const absl::Time until = absl::Now() + patience;
   int status = 0;
-  while (pid_ > 0 && waitpid(pid_, &status, WNOHANG) == 0) {
+  if (pid_ <= 0) return Finished();
+  while (waitpid(pid_, &status, WNOHANG) == 0) {
     if (absl::Now() > until) {
       kill(pid_, SIGKILL);
       waitpid(pid_, &status, 0);

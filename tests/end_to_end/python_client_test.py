@@ -7,24 +7,18 @@ grpc_python_plugin when the test runs.
 
 import argparse
 import math
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
 
-import google
 import grpc
 import numpy
 
 from python_server import Server
+from python_stubs import generate_stubs
 
 ARGUMENTS = None  # of the command line
-PROTOS = ["google/rpc/status.proto", "google/rpc/error_details.proto"] + [
-    f"latticed/v1/{name}.proto"
-    for name in ("spec", "manifest", "sampler", "chain", "model", "measure")
-]
 MASS_SQUARED, LAMBDA, LENGTH = -4.0, 6.008, 8  # as in tiny.textproto
 
 
@@ -67,22 +61,11 @@ def payload(block):
     return phi, log_q, action
 
 
-def generate_stubs(folder):
-    subprocess.run(
-        [ARGUMENTS.protoc, f"-I{ARGUMENTS.protos}", f"--python_out={folder}",
-         f"--grpc_out={folder}",
-         f"--plugin=protoc-gen-grpc={ARGUMENTS.grpc_plugin}"] + PROTOS,
-        check=True)
-    sys.path.insert(0, folder)
-    # google/rpc lies beside, not in, the google package of python3-protobuf.
-    google.__path__ = list(google.__path__) + [os.path.join(folder, "google")]
-
-
 class PythonClient(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.stubs = tempfile.mkdtemp(prefix="latticed-stubs-")
-        generate_stubs(cls.stubs)
+        generate_stubs(ARGUMENTS, cls.stubs)
         cls.server = Server(ARGUMENTS.latticed, ARGUMENTS.train)
         cls.channel = grpc.insecure_channel(cls.server.address)
         from latticed.v1 import chain_pb2_grpc, model_pb2_grpc

@@ -6,42 +6,63 @@ import signal
 import subprocess
 import tempfile
 
+SPEC = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                    "tiny.textproto")
+
+
+def train(program, repository, model="tiny", spec=SPEC, flags=()):
+    """Trains a model, about a second, and publishes it."""
+    subprocess.run([program, "--spec", spec, "--repository", repository,
+                    "--model", model, "--quiet", *flags], check=True)
+
 
 class Server:
-    """Trains and publishes model `tiny`, then serves it.
+    """Serves `repository`, or a new one with the model `tiny` in it.
 
-    The chain-token key and the port outlive a `kill`, so that `start` is what
-    a supervisor's restart would be.
+    The chain-token key and the ports outlive a `kill`, so that `start` is what
+    a supervisor's restart would be. Ports are 0 at first: any free one.
     """
 
-    def __init__(self, latticed, train):
+    def __init__(self, latticed, train_program=None, repository=None,
+                 flags=(), environment=None, stderr=None, start=True):
         self.latticed = latticed
-        self.folder = tempfile.mkdtemp(prefix="latticed-end-to-end-")
-        self.repository = os.path.join(self.folder, "models")
-        self.address = "127.0.0.1:0"
+        self.folder = os.path.realpath(
+            tempfile.mkdtemp(prefix="latticed-end-to-end-"))
+        self.repository = repository or os.path.join(self.folder, "models")
+        self.state = os.path.join(self.folder, "state")
+        self.flags = list(flags)
+        self.environment = environment
+        self.stderr = stderr
+        self.address = self.admin = self.http = "127.0.0.1:0"
         self.process = None
+        os.makedirs(self.state)
         try:
-            spec = os.path.join(os.path.dirname(__file__), "tiny.textproto")
-            subprocess.run([train, "--spec", spec, "--repository",
-                            self.repository, "--model", "tiny", "--quiet"],
-                           check=True)
-            self.start()
+            if repository is None:
+                train(train_program, self.repository)
+            if start:
+                self.start()
         except BaseException:
             self.stop()
             raise
 
-    def start(self):
-        state = os.path.join(self.folder, "state")
-        os.makedirs(state, exist_ok=True)
+    def launch(self):
+        """The process, which may not be ready yet."""
         self.process = subprocess.Popen(
             [self.latticed, "--repository", self.repository,
-             "--listen", self.address, "--http_listen", "127.0.0.1:0",
-             "--admin_listen", "127.0.0.1:0", "--state_directory", state],
-            stdout=subprocess.PIPE, text=True)
+             "--listen", self.address, "--admin_listen", self.admin,
+             "--http_listen", self.http, "--state_directory", self.state,
+             *self.flags],
+            stdout=subprocess.PIPE, stderr=self.stderr, text=True,
+            env={**os.environ, **(self.environment or {})})
+
+    def start(self):
+        self.launch()
         line = self.process.stdout.readline().split()
         if line[:2] != ["latticed", "ready"]:
             raise RuntimeError(f"latticed said {line}")
-        self.address = dict(word.split("=") for word in line[2:])["grpc"]
+        words = dict(word.split("=") for word in line[2:])
+        self.address, self.admin, self.http = (
+            words["grpc"], words["admin"], words["http"])
 
     def kill(self):
         """As the kernel does it when memory runs out."""
@@ -50,13 +71,20 @@ class Server:
         self.process.stdout.close()
         self.process = None
 
+    def end(self, timeout=60):
+        """The exit code after SIGTERM; the files stay."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=timeout)
+        self.process.stdout.close()
+        self.process = None
+        return code
+
     def stop(self):
         """The exit code after SIGTERM."""
         code = 0
-        if self.process is not None:
-            self.process.send_signal(signal.SIGTERM)
-            code = self.process.wait(timeout=60)
-            self.process.stdout.close()
-            self.process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            if self.process is not None:
+                code = self.end()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
         return code

@@ -53,7 +53,7 @@ class Program {
     }
   }
   void Signal(int number) const {
-    // kill(-1) would reach every process there is.
+    // kill(-1) would reach every process of this user.
     if (pid_ > 0) kill(pid_, number);
   }
   std::string Out() const { return ReadFile(out_); }

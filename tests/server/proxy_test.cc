@@ -181,9 +181,10 @@ TEST_P(BehindAProxy, CallsAreBalancedOneByOne) {
 TEST_P(BehindAProxy, NothingIsLostWhenABackendOrTheProxyDies) {
   ToyFlow flow;
   flow.tile = 64;
-  ToyProcess first(repository_.path(), state_.path(),
+  ToyProcess first(repository_.path(), state_.File("key"),
                    {"tile=64", "delay_us=300"});
-  ToyProcess second(repository_.path(), state_.path());
+  ToyProcess second(repository_.path(), state_.File("key"));
+  ASSERT_FALSE(HasFatalFailure());
   const auto proxy = ProxyFor(first.port(), second.port());
   std::atomic<bool> stop = false;
   std::atomic<int> streams = 0;

@@ -132,8 +132,8 @@ int Stream(const std::string& work) {
   config.gate_draws = 0;
   const auto server = Server::Start(
       config,
-      [](const Checkpoint&, int)
-          -> absl::StatusOr<std::unique_ptr<TileSampler>> {
+      [](const Checkpoint&,
+         int) -> absl::StatusOr<std::unique_ptr<TileSampler>> {
         return std::make_unique<FreeSampler>();
       },
       nullptr);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -22,6 +23,15 @@ grpc::Status OpenChains(const ServiceContext& context, const std::string& token,
   }
   *version = context.store->LoadedByDigest(chains->front().digest);
   if (*version != nullptr) return grpc::Status::OK;
+  if (context.store->Starting("")) {
+    return Error(grpc::StatusCode::UNAVAILABLE, "NO_LIVE_VERSION",
+                 absl::StrCat("the chain belongs to digest ",
+                              chains->front().digest,
+                              ", which is not loaded yet: the server has just "
+                              "started; try again in a moment"))
+        .With("digest", chains->front().digest)
+        .RetryAfter(std::chrono::seconds(1));
+  }
   const std::string live = LiveVersions(*context.store);
   return Error(grpc::StatusCode::FAILED_PRECONDITION, "VERSION_RETIRED",
                absl::StrCat("the chain belongs to digest ",

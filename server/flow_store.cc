@@ -24,6 +24,17 @@ VersionRecord* FlowStore::FindLocked(const std::string& model,
   return it == records.end() ? nullptr : &it->second;
 }
 
+void FlowStore::SetStateLocked(const VersionRef& version,
+                               v1::VersionState state) {
+  VersionRecord* record = version == nullptr
+                              ? nullptr
+                              : FindLocked(version->model, version->version);
+  if (record == nullptr) return;
+  record->state = state;
+  record->reason.clear();
+  record->change = ++changes_;
+}
+
 VersionRef FlowStore::GoLive(VersionRef version) {
   VersionRef retired;
   {
@@ -34,17 +45,9 @@ VersionRef FlowStore::GoLive(VersionRef version) {
     if (model.candidate == version) model.candidate = nullptr;
     model.previous = std::move(model.live);
     model.live = std::move(version);
-    const auto set = [&](const VersionRef& ref, v1::VersionState state) {
-      if (ref == nullptr) return;
-      VersionRecord* record = FindLocked(ref->model, ref->version);
-      if (record == nullptr) return;
-      record->state = state;
-      record->reason.clear();
-      record->change = ++changes_;
-    };
-    set(retired, v1::VERSION_STATE_RETIRED);
-    set(model.previous, v1::VERSION_STATE_PREVIOUS);
-    set(model.live, v1::VERSION_STATE_LIVE);
+    SetStateLocked(retired, v1::VERSION_STATE_RETIRED);
+    SetStateLocked(model.previous, v1::VERSION_STATE_PREVIOUS);
+    SetStateLocked(model.live, v1::VERSION_STATE_LIVE);
   }
   Notify();
   return retired;
@@ -186,6 +189,22 @@ std::vector<VersionRef> FlowStore::AllLive() const {
     if (model.live != nullptr) live.push_back(model.live);
   }
   return live;
+}
+
+bool FlowStore::Starting(const std::string& model) const {
+  MutexLock lock(mutex_);
+  if (model.empty() && models_.empty()) return true;
+  for (const auto& [name, entry] : models_) {
+    if ((!model.empty() && name != model) || entry.live != nullptr) continue;
+    for (const auto& [version, record] : entry.records) {
+      if (record.state == v1::VERSION_STATE_DISCOVERED ||
+          record.state == v1::VERSION_STATE_VERIFYING ||
+          record.state == v1::VERSION_STATE_LOADING) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 std::optional<VersionRecord> FlowStore::Record(const std::string& model,

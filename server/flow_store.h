@@ -60,6 +60,9 @@ class FlowStore {
   // Among all loaded versions.
   VersionRef LoadedByDigest(absl::string_view digest) const;
   std::vector<VersionRef> AllLive() const;
+  // `model` ("": any model, or the server before it knows of one) has nothing
+  // live yet and versions that may still be.
+  bool Starting(const std::string& model) const;
 
   std::optional<VersionRecord> Record(const std::string& model,
                                       int64_t version) const;
@@ -85,6 +88,8 @@ class FlowStore {
   };
 
   VersionRecord* FindLocked(const std::string& model, int64_t version)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetStateLocked(const VersionRef& version, v1::VersionState state)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Notify() ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -235,14 +235,16 @@ bool MeasureStream::Reached() const {
     if (effective >= budget.effective_samples()) return true;
   }
   if (budget.relative_error() == 0) return false;
-  return std::all_of(request_.observable().begin(), request_.observable().end(),
-                     [&](const std::string& name) {
-                       const Estimate estimate =
-                           name == kLogZ ? sums_->LogZ() : estimates.at(name);
-                       // False for what is not determined yet.
-                       return estimate.error <= budget.relative_error() *
-                                                    std::abs(estimate.value);
-                     });
+  for (const std::string& name : request_.observable()) {
+    const Estimate estimate =
+        name == kLogZ ? sums_->LogZ() : estimates.at(name);
+    // Not reached by what is not determined yet.
+    if (!(estimate.error <=
+          budget.relative_error() * std::abs(estimate.value))) {
+      return false;
+    }
+  }
+  return true;
 }
 
 void MeasureStream::PushMessage(bool final) {

@@ -150,7 +150,8 @@ grpc::Status SelectVersion(const FlowStore& store,
                  : matches(previous)  ? previous
                  : matches(candidate) ? candidate
                                       : nullptr;
-      if (*version == nullptr) {
+      // Right after a start it may be the one that is on its way.
+      if (*version == nullptr && !store.Starting(model)) {
         record = by_digest ? store.RecordByDigest(model, selector.digest())
                            : store.Record(model, selector.version());
         if (record) return NotLoaded(store, *record);

@@ -187,7 +187,8 @@ class Stop(FaultTest):
              "1e8", "--server", server.address, "--output",
              self.path("stopped.npz")], stderr=subprocess.DEVNULL)
         try:
-            until(lambda: metrics(server)[self.SENT] > 40, "draws are sent")
+            until(lambda: metrics(server)[self.SENT] > 10, "draws are sent",
+                  120)
             stopped.send_signal(subprocess.signal.SIGSTOP)
             # Until the socket is full and writes stand still.
             last = [-1]

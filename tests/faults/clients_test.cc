@@ -109,7 +109,7 @@ TEST(StalledStreams, HoldThreeBlocksEachAndCostTheOthersNothing) {
   const int stalled = InForm(100, 500);
   TemporaryDirectory repository, state;
   testing::ToyProcess server(
-      repository.path(), state.path(),
+      repository.path(), state.File("key"),
       {"l0=16", "l1=16", "tile=64", "calls_max=1000", "buffer_mib=4096"});
   const auto memory_of_server = [&] {
     return MemoryOf("VmRSS", std::to_string(server.process_id()));
@@ -199,7 +199,7 @@ TEST(ManyStreams, AllCompleteWithinBoundedMemory) {
   constexpr uint64_t kDraws = 480;  // two blocks of 64 KiB of 8 x 8 draws
   TemporaryDirectory repository, state;
   testing::ToyProcess server(
-      repository.path(), state.path(),
+      repository.path(), state.File("key"),
       {"l0=8", "l1=8", "tile=128", "calls_max=20000", "buffer_mib=1024"});
   std::string figure;
   for (const int connections : {100, 1}) {

@@ -34,7 +34,10 @@ class Evaluate : public ::testing::Test {
     PublishToy(repository_.path(), flow_);
     config_ = TestConfig(repository_.path());
     config_.smoke_draws = 0;
-    config_.stall_seconds = 1;
+    Restart();
+  }
+  void Restart() {
+    server_ = nullptr;
     server_ = StartServer(config_);
     ASSERT_NE(server_, nullptr);
     stub_ = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
@@ -222,6 +225,8 @@ TEST_F(Evaluate, TooManyCallsAreRefusedAndComeBack) {
 }
 
 TEST_F(Evaluate, ASilentClientLosesItsCall) {
+  config_.stall_seconds = 1;
+  Restart();
   grpc::ClientContext context;
   const auto call = stub_->EvaluateLogProb(&context);
   v1::EvaluateLogProbResponse response;

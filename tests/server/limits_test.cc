@@ -86,7 +86,7 @@ class Limits : public ::testing::Test {
     }
     EXPECT_LT(fastest, 0.010);
     // A kept request would be 64 KiB each time, 13 MiB and more in all.
-    EXPECT_LT(ResidentBytes() - before, 4 << 20);
+    EXPECT_LT(ResidentBytes() - before, 8 << 20);
   }
 
   TemporaryDirectory repository_;

@@ -70,7 +70,8 @@ TEST_F(Replicas, NoFreshStreamIsEverRepeated) {
     });
   }
   int kills = 0;
-  while (!stop && Clock::now() < due) {
+  // However slow the machine is, the kills happen.
+  while (!stop && (Clock::now() < due || kills < kills_wanted)) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     size_t have = 0;
     {
@@ -91,7 +92,7 @@ TEST_F(Replicas, NoFreshStreamIsEverRepeated) {
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(repeated, 0);
   EXPECT_EQ(kills, kills_wanted);
-  EXPECT_GE(streams.size(), Long() ? wanted : 2000);
+  EXPECT_GE(streams.size(), Long() ? wanted : 1000);
   EXPECT_EQ(streams.size(), configurations.size());
   RecordProperty("streams", static_cast<int>(streams.size()));
 }
@@ -147,12 +148,12 @@ TEST_F(Replicas, AFarIndexIsAsFastAsTheFirst) {
   const auto seconds = [&](uint64_t first) {
     const auto start = Clock::now();
     EXPECT_TRUE(
-        Stream(channel, DrawsOf("toy", "far", first, 8192)).status.ok());
+        Stream(channel, DrawsOf("toy", "far", first, 4096)).status.ok());
     return std::chrono::duration<double>(Clock::now() - start).count();
   };
   seconds(0);
   std::vector<double> near, far;
-  for (int i = 0; i < (Long() ? 200 : 31); ++i) {
+  for (int i = 0; i < (Long() ? 200 : 15); ++i) {
     near.push_back(seconds(0));
     far.push_back(seconds(uint64_t{1} << 60));
   }

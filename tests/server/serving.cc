@@ -146,8 +146,8 @@ void AppendChainBlock(const v1::ChainBlock& block, ChainResult* result) {
     ASSERT_LT(row, rows);
     result->index.push_back(block.index(static_cast<int>(row)));
     result->log_q.push_back(log_q[row]);
-    result->phi.insert(result->phi.end(), &phi[row * sites],
-                       &phi[row * sites] + sites);
+    const float* const from = phi.data() + row * sites;
+    result->phi.insert(result->phi.end(), from, from + sites);
   }
   for (uint32_t step = 0; step < block.steps(); ++step) {
     const bool accepted = (block.accept()[step / 8] >> (step % 8)) & 1;

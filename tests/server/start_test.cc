@@ -60,10 +60,11 @@ int FreePort() {
 // one for a model that is nowhere that it is unknown.
 TEST(Start, AModelThatIsStillLoadingIsNotUnknown) {
   TemporaryDirectory repository;
+  std::string digest;
   for (const char* model : {"first", "second"}) {
     ToyFlow flow;
     flow.model = model;
-    PublishToy(repository.path(), flow);
+    digest = PublishToy(repository.path(), flow).digest;
   }
   Config config = TestConfig(repository.path());
   const int port = FreePort();
@@ -78,13 +79,19 @@ TEST(Start, AModelThatIsStillLoadingIsNotUnknown) {
             answers.push_back(CodeAndReason(
                 Stream(Connect(port), DrawsOf(model, "s", 0, 1)).status));
           }
+          // As a client that resumes asks.
+          v1::StreamSamplesRequest pinned = DrawsOf("second", "s", 0, 1);
+          pinned.mutable_model()->set_digest(digest);
+          answers.push_back(
+              CodeAndReason(Stream(Connect(port), pinned).status));
         }
         return factory(checkpoint, step_factor);
       },
       nullptr);
   ASSERT_THAT(server, IsOk());
   EXPECT_THAT(answers, ::testing::ElementsAre("UNAVAILABLE NO_LIVE_VERSION",
-                                              "NOT_FOUND MODEL_NOT_FOUND"));
+                                              "NOT_FOUND MODEL_NOT_FOUND",
+                                              "UNAVAILABLE NO_LIVE_VERSION"));
   EXPECT_TRUE(Stream(Connect(port), DrawsOf("second", "s", 0, 1)).status.ok());
 }
 

@@ -12,7 +12,7 @@ import time
 import numpy
 
 import python_faults
-from python_faults import LONG, FaultTest, figure
+from python_faults import LONG, FaultTest, figure, until
 from python_server import Server
 
 KILLS = 200 if LONG else 6  # under one of the two commands: ten seconds' worth
@@ -55,7 +55,7 @@ class KilledServer(FaultTest):
 
     def test_sample_and_chain(self):
         """Both at once: a restart takes longer than what happens in between."""
-        count = str(KILLS * 10000)
+        count = str(100000 + KILLS * 10000)
         commands = {
             "sample.npz": ("sample", "--count", count),
             "chain.npz": ("chain", "--steps", count)}
@@ -65,7 +65,10 @@ class KilledServer(FaultTest):
         chance = random.Random(7)
         processes = {name: self.start(*arguments, self.path(name))
                      for name, arguments in commands.items()}
-        sizes = dict.fromkeys(processes, 0)
+        # A server that never answered is not waited for that long.
+        until(lambda: all(self.size(name) > 0 for name in processes),
+              "both receive", 120)
+        sizes = {name: self.size(name) for name in processes}
         # Kills of the server while a command was receiving.
         hits = dict.fromkeys(processes, 0)
         try:

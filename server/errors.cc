@@ -57,14 +57,6 @@ grpc::Status InvalidField(absl::string_view field,
       .Field(field, description);
 }
 
-grpc::Status Unimplemented(absl::string_view method) {
-  return Error(grpc::StatusCode::UNIMPLEMENTED, "NOT_IMPLEMENTED",
-               absl::StrCat(method,
-                            " is part of the interface but not of "
-                            "this server yet; try a newer server"))
-      .With("method", method);
-}
-
 absl::string_view CodeName(grpc::StatusCode code) {
   static constexpr absl::string_view kNames[] = {"OK",
                                                  "CANCELLED",

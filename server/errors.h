@@ -37,7 +37,6 @@ class Error {
 // INVALID_ARGUMENT INVALID_FIELD, message "<field>: <description>".
 grpc::Status InvalidField(absl::string_view field,
                           absl::string_view description);
-grpc::Status Unimplemented(absl::string_view method);
 
 // gRPC's codes are Abseil's codes.
 inline grpc::StatusCode GrpcCode(absl::StatusCode code) {

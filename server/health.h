@@ -25,7 +25,7 @@ class VersionHealth {
   // Below this the jackknife over blocks is no judge of tails.
   static constexpr uint64_t kDrawsMin = 1 << 16;
 
-  const double gate_ess_;
+  double gate_ess_;
   std::vector<WeightSums> blocks_;
   uint64_t draws_ = 0;
   uint64_t next_check_ = kDrawsMin;

@@ -88,12 +88,6 @@ std::optional<v1::Judgement> Lifecycle::Standing(
   return *found;
 }
 
-bool Lifecycle::Known(const std::string& model,
-                      const std::string& digest) const {
-  MutexLock lock(mutex_);
-  return FindLocked(model, digest) != nullptr;
-}
-
 std::string Lifecycle::LastLive(const std::string& model) const {
   MutexLock lock(mutex_);
   const auto it = state_.live().find(model);
@@ -155,14 +149,7 @@ void Lifecycle::GoLiveLocked(const VersionRef& version,
   const std::string& model = version->model;
   (*state_.mutable_live())[model] = version->digest;
   SaveLocked();
-  {
-    MutexLock lock(health_mutex_);
-    watched_.erase(model);
-    watched_.emplace(
-        model, Watched{version->version,
-                       VersionHealth(gate == nullptr ? 0 : gate->ess().value()),
-                       false});
-  }
+  Watch(*version, gate == nullptr ? 0 : gate->ess().value());
   const auto& quality = version->manifest.quality();
   metrics_->AddVersion(model, version->version, version->digest,
                        version->manifest.log_weight_reference(), quality.ess(),
@@ -218,13 +205,7 @@ void Lifecycle::Judged(const VersionRef& version,
     SaveLocked();
     show();
     if (!live) return GoLiveLocked(version, &report);
-    {
-      MutexLock health(health_mutex_);
-      watched_.erase(model);
-      watched_.emplace(
-          model, Watched{version->version, VersionHealth(report.ess().value()),
-                         false});
-    }
+    Watch(*version, report.ess().value());
     metrics_->Gated(model, version->version, report.ess().value(),
                     report.acceptance().value());
     Log(LogLevel::kInfo, absl::StrCat(version->Name(), " passed the gate"));
@@ -396,6 +377,12 @@ grpc::Status Lifecycle::Unquarantine(const std::string& model,
                             digest.substr(0, 64)))
       .With("model", model)
       .With("digest", digest.substr(0, 64));
+}
+
+void Lifecycle::Watch(const ServedVersion& version, double gate_ess) {
+  MutexLock lock(health_mutex_);
+  watched_.insert_or_assign(
+      version.model, Watched{version.version, VersionHealth(gate_ess), false});
 }
 
 void Lifecycle::Observe(const std::string& model, int64_t version,

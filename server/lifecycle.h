@@ -53,8 +53,6 @@ class Lifecycle : public std::enable_shared_from_this<Lifecycle> {
   // build and device kind.
   std::optional<v1::Judgement> Standing(const std::string& model,
                                         const std::string& digest) const;
-  // Judged at all, by whatever build.
-  bool Known(const std::string& model, const std::string& digest) const;
   // Digest that was live when the server last ran, or "".
   std::string LastLive(const std::string& model) const;
 
@@ -107,6 +105,9 @@ class Lifecycle : public std::enable_shared_from_this<Lifecycle> {
   const v1::Judgement* FindLocked(const std::string& model,
                                   const std::string& digest) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Begins to watch a live version's draws, from none.
+  void Watch(const ServedVersion& version, double gate_ess)
+      ABSL_LOCKS_EXCLUDED(health_mutex_);
   void TakeBack(const std::string& model, int64_t version,
                 const std::string& reason);
 

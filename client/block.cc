@@ -146,6 +146,13 @@ absl::Status Decode(const v1::ChainBlock& message, const BlockShape& shape,
   }
   block->row.assign(message.row().begin(), message.row().end());
   block->index.assign(message.index().begin(), message.index().end());
+  if (message.updates_size() != 0 &&
+      message.updates_size() != message.index_size()) {
+    return absl::InternalError(
+        absl::StrCat("malformed block: ", message.updates_size(),
+                     " counts of updates for ", rows, " rows"));
+  }
+  block->updates.assign(message.updates().begin(), message.updates().end());
   block->token = message.token();
   return CopyPayload(message, shape, rows, block);
 }

@@ -39,9 +39,11 @@ struct StepBlock {
   std::vector<uint64_t> kept_step;
   std::vector<uint32_t> row;
   std::vector<uint64_t> index;  // [rows], the draw a row is
-  std::vector<float> phi;       // [rows, L_0, L_1]
-  std::vector<double> log_q;    // [rows]
-  std::vector<double> action;   // [rows]
+  // [rows], of the configuration since that draw; empty without updates.
+  std::vector<uint64_t> updates;
+  std::vector<float> phi;      // [rows, L_0, L_1]
+  std::vector<double> log_q;   // [rows]
+  std::vector<double> action;  // [rows]
   // Continues all chains after these steps; empty but for the last chain.
   std::string token;
 };

@@ -99,6 +99,10 @@ absl::Status ChainReader::TakeHeader(const v1::ChainHeader& header) {
     // 0 from a server that knows of one chain only.
     chains_ = std::max<uint32_t>(1, header.chains());
     const uint32_t wanted = std::max<uint32_t>(1, request_.chain().chains());
+    if (request_.chain().has_update() && !header.has_update()) {
+      return absl::UnimplementedError(
+          "the server makes no updates between the steps of a chain");
+    }
     if (request_.has_chain() && chains_ != wanted) {
       return absl::UnimplementedError(absl::StrCat("the server runs ", chains_,
                                                    " chains where ", wanted,
@@ -111,6 +115,8 @@ absl::Status ChainReader::TakeHeader(const v1::ChainHeader& header) {
     const v1::Provenance& is = header.provenance();
     if (is.digest() != was.digest() || is.stream_id() != was.stream_id() ||
         header.thinning() != header_.thinning() ||
+        header.update().SerializeAsString() !=
+            header_.update().SerializeAsString() ||
         std::max<uint32_t>(1, header.chains()) != chains_ ||
         header.first_step() != header_.first_step() + steps_) {
       return absl::FailedPreconditionError(
@@ -168,6 +174,10 @@ absl::StatusOr<bool> ChainReader::TakeBlock(const v1::ChainBlock& message,
       return absl::UnavailableError(s.message());
     }
     return s;
+  }
+  if (header_.has_update() && block->updates.size() != block->index.size()) {
+    return absl::InternalError(
+        "the server sent a block without its counts of updates");
   }
   damaged_ = 0;
   block->chain = message.chain();

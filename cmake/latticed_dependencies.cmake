@@ -38,5 +38,17 @@ add_library(latticed_torch INTERFACE)
 target_include_directories(latticed_torch SYSTEM INTERFACE
   ${TORCH_INCLUDE_DIRS})
 target_link_libraries(latticed_torch INTERFACE ${TORCH_LIBRARIES})
+# clang gives every constexpr function a body at once, and libstdc++'s C++20
+# vectors are constexpr: headers before LibTorch 2, which have vectors of a type
+# that is not complete yet, then compile as C++17 only.
+set(latticed_torch_flags)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND Torch_VERSION VERSION_LESS 2)
+  set(latticed_torch_flags -std=c++17 -Wno-c++20-extensions)
+endif()
+# latticed_torch_sources(FILES...): those of this folder that include LibTorch.
+function(latticed_torch_sources)
+  set_source_files_properties(${ARGN} PROPERTIES
+    COMPILE_OPTIONS "${latticed_torch_flags}")
+endfunction()
 
 include(check_torch_protobuf)

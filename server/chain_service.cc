@@ -1,6 +1,7 @@
 #include "server/chain_service.h"
 
 #include "server/chain_stream.h"
+#include "server/chain_update.h"
 #include "server/codec.h"
 
 namespace latticed {
@@ -35,6 +36,9 @@ grpc::ServerUnaryReactor* ChainServiceImpl::VerifyChainToken(
     response->set_accepted(accepted);
     response->set_thinning(first.thinning);
     response->set_chains(static_cast<uint32_t>(chains.size()));
+    if (first.update_interval > 0) {
+      *response->mutable_update() = UpdateMessage(first);
+    }
   }
   record.End(status.error_code());
   grpc::ServerUnaryReactor* reactor = grpc_context->DefaultReactor();

@@ -4,17 +4,36 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/chain_update.h"
 #include "server/codec.h"
 #include "server/errors.h"
 
 namespace latticed {
+namespace {
+
+// Mean over chains, errors in quadrature; none unless every chain has one.
+std::optional<Estimate> MeanTau(
+    const std::vector<const BinnedSeries*>& series) {
+  Estimate mean;
+  const double count = static_cast<double>(series.size());
+  for (const BinnedSeries* one : series) {
+    const Estimate tau = one->TauInt();
+    mean.value += tau.value / count;
+    mean.error = std::hypot(mean.error, tau.error / count);
+  }
+  if (!std::isfinite(mean.error)) return std::nullopt;
+  return mean;
+}
+
+}  // namespace
 
 grpc::Status OpenChains(const ServiceContext& context, const std::string& token,
                         ChainSet* chains, VersionRef* version) {
-  if (!OpenTokens(context.token_key, token, chains)) {
+  if (!OpenToken(context.token_key, token, chains)) {
     return Error(grpc::StatusCode::INVALID_ARGUMENT, "CHAIN_TOKEN_INVALID",
                  "token: is not one that this server's key sealed; pass on "
                  "the bytes of a ChainBlock or ChainSummary unchanged, to a "
@@ -72,6 +91,14 @@ grpc::Status ChainStream::BeginNew(const v1::ChainStart& chain) {
       chain.has_expected_lattice() ? &chain.expected_lattice() : nullptr,
       context_->couplings);
   if (!status.ok()) return status;
+  if (chain.has_update()) {
+    status = UpdateAction(*version_, context_->couplings, &action_);
+    if (status.ok()) {
+      status = SelectUpdate(chain.update(), std::max(1u, chain.chains()),
+                            *action_, &state);
+    }
+    if (!status.ok()) return status;
+  }
   StreamId first;
   status = SelectStream(chain.has_stream(), chain.stream(), &first);
   if (!status.ok()) return status;
@@ -86,16 +113,27 @@ grpc::Status ChainStream::BeginNew(const v1::ChainStart& chain) {
 
 grpc::Status ChainStream::BeginResumed(const std::string& token) {
   ChainSet set;
-  const grpc::Status status = OpenChains(*context_, token, &set, &version_);
+  grpc::Status status = OpenChains(*context_, token, &set, &version_);
+  if (status.ok() && set.front().update_interval > 0) {
+    status = UpdateAction(*version_, context_->couplings, &action_);
+  }
   if (!status.ok()) return status;
   chains_.resize(set.size());
-  for (size_t c = 0; c < set.size(); ++c) chains_[c].state = set[c];
+  for (size_t c = 0; c < set.size(); ++c) {
+    const size_t sites = set[c].phi.size();
+    if (sites > 0 && sites != static_cast<size_t>(version_->lattice.Sites())) {
+      return Error(grpc::StatusCode::INVALID_ARGUMENT, "CHAIN_TOKEN_INVALID",
+                   "token: its configuration is not one of this lattice");
+    }
+    chains_[c].state = set[c];
+  }
   return status;
 }
 
 grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
   v1::RunChainRequest request;
-  grpc::Status status = Decode(bytes, &request);
+  grpc::Status status =
+      Decode(bytes, &request, kTokenBytesMax + kRequestBytesMax);
   if (!status.ok()) return status;
   switch (request.start_case()) {
     case v1::RunChainRequest::kChain:
@@ -121,8 +159,13 @@ grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
   next_index_ = first.step;
   for (Chain& chain : chains_) {
     chain.recalling = chain.state.started;
-    status = chain.recalling ? Submit(chain.state.index, 1, &chain)
-                             : Submit(chain.state.step, steps_, &chain);
+    if (!chain.recalling) {
+      status = Submit(chain.state.step, steps_, &chain);
+    } else if (chain.state.updates == 0) {
+      status = Submit(chain.state.index, 1, &chain);
+    } else {
+      status = Evaluate(chain.state.phi, &chain.job);
+    }
     if (!status.ok()) {
       CancelDraws();
       return status;
@@ -138,6 +181,9 @@ grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
   for (const Chain& chain : chains_) {
     header.mutable_header()->add_stream_id(chain.state.stream.Bytes());
   }
+  if (first.update_interval > 0) {
+    *header.mutable_header()->mutable_update() = UpdateMessage(first);
+  }
   outbox_.push_back({.message = Encode(header)});
   return status;
 }
@@ -145,6 +191,7 @@ grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
 void ChainStream::CancelDraws() {
   for (Chain& chain : chains_) {
     if (chain.job != nullptr) chain.job->Cancel();
+    if (chain.evaluation != nullptr) chain.evaluation->Cancel();
   }
 }
 
@@ -160,11 +207,25 @@ grpc::Status ChainStream::Submit(uint64_t first_index, uint64_t count,
   // from becoming too small.
   draws.block_draws =
       BlockDraws(*version_, chain->state.content, block_bytes_max_);
-  draws.phi = chain->state.content.phi;
+  draws.phi = chain->state.content.phi || chain->state.update_interval > 0;
   draws.peer = peer_;
   draws.on_block = AdvanceLater();
   chain->job = nullptr;  // leaves its place to the next
   return context_->scheduler->Submit(std::move(draws), &chain->job);
+}
+
+grpc::Status ChainStream::Evaluate(const std::vector<float>& phi,
+                                   std::unique_ptr<DrawJob>* job) {
+  DrawRequest draws;
+  draws.version = version_;
+  draws.count = 1;
+  draws.block_draws = 1;
+  draws.phi = false;
+  draws.given = std::make_shared<const std::vector<float>>(phi);
+  // The server's own: a chain that runs must not fail for want of a place.
+  draws.peer = "";
+  draws.on_block = AdvanceLater();
+  return context_->scheduler->Submit(std::move(draws), job);
 }
 
 grpc::Status ChainStream::Recall(const Block& block, Chain* chain) {
@@ -172,8 +233,8 @@ grpc::Status ChainStream::Recall(const Block& block, Chain* chain) {
   const double log_w = -block.action()[0] - block.log_q()[0];
   if (std::bit_cast<uint64_t>(log_w) != std::bit_cast<uint64_t>(state.log_w)) {
     return Error(grpc::StatusCode::FAILED_PRECONDITION, "NUMERICS_MISMATCH",
-                 absl::StrCat("draw ", state.index,
-                              ", which the chain sits "
+                 absl::StrCat("draw ", state.index, " after ", state.updates,
+                              " updates, which the chain sits "
                               "on, has log weight ",
                               log_w, " here and ", state.log_w,
                               " in the token: this server (",
@@ -185,7 +246,9 @@ grpc::Status ChainStream::Recall(const Block& block, Chain* chain) {
   }
   chain->site.log_q = block.log_q()[0];
   chain->site.action = block.action()[0];
-  if (block.has_phi) {
+  if (state.updates > 0) {
+    chain->site.phi = state.phi;
+  } else if (block.has_phi) {
     chain->site.phi.assign(block.phi().begin(), block.phi().end());
   }
   chain->recalling = false;
@@ -195,13 +258,55 @@ grpc::Status ChainStream::Recall(const Block& block, Chain* chain) {
 std::string ChainStream::Token() const {
   ChainSet set;
   for (const Chain& chain : chains_) set.push_back(chain.state);
-  return SealTokens(context_->token_key, set);
+  return SealToken(context_->token_key, set);
 }
 
-void ChainStream::PushBlock(const Block& block) {
+grpc::Status ChainStream::BeginUpdate(Chain* chain) {
+  const ChainState& state = chain->state;
+  chain->updated.phi = chain->site.phi;
+  chain->monitor.update_acceptance +=
+      UpdateConfiguration(state.update, *action_, state.stream, state.step,
+                          absl::MakeSpan(chain->updated.phi));
+  return Evaluate(chain->updated.phi, &chain->evaluation);
+}
+
+grpc::Status ChainStream::WalkOn(Chain* chain) {
+  while (!chain->walked) {
+    DrawJob& job =
+        chain->evaluation != nullptr ? *chain->evaluation : *chain->job;
+    if (chain->walk == nullptr || chain->evaluation != nullptr) {
+      std::unique_ptr<Block> block = job.Pop();
+      if (block == nullptr) return job.Failure();
+      if (chain->recalling) {
+        const grpc::Status status = Recall(*block, chain);
+        if (!status.ok()) return status;
+        continue;
+      }
+      if (chain->evaluation != nullptr) {
+        chain->updated.log_q = block->log_q()[0];
+        chain->updated.action = block->action()[0];
+        chain->walk->UpdateDone(std::move(chain->updated));
+        chain->evaluation = nullptr;
+      } else {
+        chain->walk = std::make_unique<BlockWalk>(
+            std::move(block), &chain->state, &chain->site, &chain->monitor);
+      }
+    }
+    chain->walked = chain->walk->Advance();
+    if (!chain->walked) {
+      const grpc::Status status = BeginUpdate(chain);
+      if (!status.ok()) return status;
+    }
+  }
+  return grpc::Status::OK;
+}
+
+void ChainStream::PushBlock() {
   Chain& chain = chains_[turn_];
-  ChainSteps steps =
-      WalkBlock(block, &chain.state, &chain.site, &chain.monitor);
+  const std::unique_ptr<BlockWalk> walk = std::move(chain.walk);
+  chain.walked = false;
+  const Block& block = walk->block();
+  ChainSteps steps = walk->Finish();
   Metrics& metrics = *context_->metrics;
   metrics.Weights(version_->model, version_->version, steps.proposals);
   metrics.NonFinite(version_->model, "log_q", steps.non_finite_log_q);
@@ -233,20 +338,11 @@ void ChainStream::PushSummary() {
   uint64_t accepted = 0;
   uint64_t non_finite = 0;
   uint64_t longest = 0;
-  // Mean over chains, errors in quadrature; false unless every chain has one.
-  const auto mean = [&](BinnedSeries ChainMonitor::*series, Estimate* tau) {
-    *tau = Estimate();
-    double square = 0;
-    const double count = static_cast<double>(chains_.size());
-    for (const Chain& chain : chains_) {
-      const Estimate one = (chain.monitor.*series).TauInt();
-      tau->value += one.value / count;
-      square += one.error * one.error;
-    }
-    tau->error = std::sqrt(square) / count;
-    return std::isfinite(tau->error);
-  };
+  std::vector<const BinnedSeries*> action;
+  std::vector<const BinnedSeries*> abs_m;
   for (const Chain& chain : chains_) {
+    action.push_back(&chain.monitor.action);
+    abs_m.push_back(&chain.monitor.abs_m);
     accepted += chain.state.accepted;
     non_finite += chain.state.non_finite;
     longest = std::max(longest, chain.state.longest_rejection_run);
@@ -256,39 +352,50 @@ void ChainStream::PushSummary() {
   summary.set_non_finite(non_finite);
   summary.set_longest_rejection_run(longest);
   summary.set_token(Token());
-  Estimate tau;
-  if (mean(&ChainMonitor::action, &tau)) {
-    summary.set_tau_int_action(tau.value);
-    summary.set_tau_int_action_error(tau.error);
+  uint64_t updates = 0;
+  double update_acceptance = 0;
+  for (const Chain& chain : chains_) {
+    updates += chain.monitor.updates;
+    update_acceptance += chain.monitor.update_acceptance;
   }
-  if (mean(&ChainMonitor::abs_m, &tau)) {
-    summary.set_tau_int_abs_m(tau.value);
-    summary.set_tau_int_abs_m_error(tau.error);
+  summary.set_updates(updates);
+  if (updates > 0) {
+    summary.set_update_acceptance(update_acceptance /
+                                  static_cast<double>(updates));
+  }
+  if (const auto tau = MeanTau(action)) {
+    summary.set_tau_int_action(tau->value);
+    summary.set_tau_int_action_error(tau->error);
+  }
+  if (const auto tau = MeanTau(abs_m)) {
+    summary.set_tau_int_abs_m(tau->value);
+    summary.set_tau_int_abs_m_error(tau->error);
   }
   outbox_.push_back({.message = Encode(response)});
 }
 
 bool ChainStream::Produce() {
-  Chain& chain = chains_[turn_];
-  const std::unique_ptr<Block> block = chain.job->Pop();
-  if (block == nullptr) {
-    // Chains end in turn, each with its last block: when it is the first one's
-    // turn again and it is done, all are.
-    if (!chain.recalling && chain.job->Done()) {
-      PushSummary();
-      end_ = grpc::Status::OK;
+  // Those whose blocks of this round are out wait: the round's token is of all
+  // chains at one step.
+  for (size_t c = turn_; c < chains_.size(); ++c) {
+    const grpc::Status status = WalkOn(&chains_[c]);
+    if (!status.ok()) {
+      end_ = status;
       return true;
     }
-    const grpc::Status failure = chain.job->Failure();
-    if (!failure.ok()) end_ = failure;
+  }
+  const Chain& chain = chains_[turn_];
+  if (chain.walked) {
+    PushBlock();
+    return true;
+  }
+  // Chains end in turn, each with its last block: when it is the first one's
+  // turn again and it is done, all are.
+  if (chain.recalling || chain.walk != nullptr || !chain.job->Done()) {
     return false;
   }
-  if (chain.recalling) {
-    const grpc::Status status = Recall(*block, &chain);
-    if (!status.ok()) end_ = status;
-    return status.ok();
-  }
-  PushBlock(*block);
+  PushSummary();
+  end_ = grpc::Status::OK;
   return true;
 }
 

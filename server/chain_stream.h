@@ -1,6 +1,8 @@
 // One RunChain call: one chain or several.
 #pragma once
 
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "server/call.h"
@@ -24,8 +26,15 @@ class ChainStream final : public StreamCall {
     ChainSite site;
     ChainMonitor monitor;
     std::unique_ptr<DrawJob> job;
-    // Draws again what the token's chain sits on, before it goes on.
+    // Draws or evaluates again what the token's chain sits on, before it goes
+    // on.
     bool recalling = false;
+    std::unique_ptr<BlockWalk> walk;  // of the block at hand
+    bool walked = false;              // to its end: waits for its turn
+    // Log q and S of the configuration that an update led to, while `updated`
+    // has them not.
+    std::unique_ptr<DrawJob> evaluation;
+    ChainSite updated;
   };
 
   grpc::Status Begin(const grpc::ByteBuffer& bytes)
@@ -41,13 +50,22 @@ class ChainStream final : public StreamCall {
   // `count` draws of the chain's stream from `first_index` on.
   grpc::Status Submit(uint64_t first_index, uint64_t count, Chain* chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Log q and S of `phi`, for a call that has its place already.
+  grpc::Status Evaluate(const std::vector<float>& phi,
+                        std::unique_ptr<DrawJob>* job)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   grpc::Status Recall(const Block& block, Chain* chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PushBlock(const Block& block) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  grpc::Status BeginUpdate(Chain* chain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the chain on as far as draws and evaluations are there, at most to
+  // the end of its block.
+  grpc::Status WalkOn(Chain* chain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void PushBlock() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushSummary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string Token() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   VersionRef version_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Phi4> action_ ABSL_GUARDED_BY(mutex_);  // set with an update
   std::vector<Chain> chains_ ABSL_GUARDED_BY(mutex_);
   size_t turn_ ABSL_GUARDED_BY(mutex_) = 0;  // whose block comes next
   uint64_t steps_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -16,11 +17,16 @@
 namespace latticed {
 namespace {
 
-constexpr char kFormat = 1;
-constexpr char kFormatSeveral = 2;
-constexpr size_t kSeveralBytes = 3;
+constexpr char kFormat = 3;
 constexpr size_t kSealBytes = 32;
-constexpr size_t kBodyBytes = 1 + 32 + 12 + 4 + 1 + 1 + 7 * 8;
+constexpr size_t kHeadBytes = 1 + 32 + 4 + 1 + 1 + 8;
+constexpr size_t kUpdateBytes = 1 + 4 + 4 + 8 + 4 + 4;
+constexpr size_t kChainBytes = 12 + 1 + 6 * 8;
+// Bits of the head's flags, after those of the content.
+constexpr uint64_t kHasUpdate = 8;
+// Bits of a chain's flags.
+constexpr uint64_t kStarted = 1;
+constexpr uint64_t kHasPhi = 2;
 constexpr int kKeyBytes = 32;
 
 void Put(uint64_t value, int bytes, std::string* out) {
@@ -39,46 +45,102 @@ uint64_t Take(absl::string_view* in, int bytes) {
   return value;
 }
 
-std::string BodyOf(const ChainState& state) {
-  std::string body(1, kFormat);
-  body += absl::HexStringToBytes(state.digest);
-  body += state.stream.Bytes();
-  Put(state.thinning, 4, &body);
-  Put((state.content.phi ? 1u : 0u) | (state.content.log_q ? 2u : 0u) |
-          (state.content.action ? 4u : 0u),
-      1, &body);
-  Put(state.started ? 1 : 0, 1, &body);
-  Put(state.step, 8, &body);
-  Put(state.index, 8, &body);
-  Put(std::bit_cast<uint64_t>(state.log_w), 8, &body);
-  Put(state.accepted, 8, &body);
-  Put(state.non_finite, 8, &body);
-  Put(state.rejection_run, 8, &body);
-  Put(state.longest_rejection_run, 8, &body);
-  return body;
+// Of the parts that all chains share.
+std::string HeadOf(const ChainSet& chains) {
+  const ChainState& first = chains.front();
+  const bool updated = first.update_interval > 0;
+  std::string head(1, kFormat);
+  head += absl::HexStringToBytes(first.digest);
+  Put(first.thinning, 4, &head);
+  Put((first.content.phi ? 1u : 0u) | (first.content.log_q ? 2u : 0u) |
+          (first.content.action ? 4u : 0u) | (updated ? kHasUpdate : 0u),
+      1, &head);
+  Put(chains.size(), 1, &head);
+  Put(first.step, 8, &head);
+  if (!updated) return head;
+  size_t sites = 0;
+  for (const ChainState& chain : chains) {
+    sites = std::max(sites, chain.phi.size());
+  }
+  Put(static_cast<uint64_t>(first.update.kind), 1, &head);
+  Put(first.update_interval, 4, &head);
+  Put(first.update.repeats, 4, &head);
+  Put(std::bit_cast<uint64_t>(first.update.scale), 8, &head);
+  Put(first.update.hmc_steps, 4, &head);
+  Put(sites, 4, &head);
+  return head;
 }
 
-// Requires kBodyBytes that BodyOf made.
-bool TakeBody(absl::string_view body, ChainState* state) {
-  body.remove_prefix(1);
-  state->digest = absl::BytesToHexString(body.substr(0, 32));
-  body.remove_prefix(32);
-  state->stream = StreamId::FromBytes(body.substr(0, 12));
-  body.remove_prefix(12);
-  state->thinning = static_cast<uint32_t>(Take(&body, 4));
-  const uint64_t content = Take(&body, 1);
-  state->content = {.phi = (content & 1) != 0,
-                    .log_q = (content & 2) != 0,
-                    .action = (content & 4) != 0};
-  state->started = Take(&body, 1) != 0;
-  state->step = Take(&body, 8);
-  state->index = Take(&body, 8);
-  state->log_w = std::bit_cast<double>(Take(&body, 8));
-  state->accepted = Take(&body, 8);
-  state->non_finite = Take(&body, 8);
-  state->rejection_run = Take(&body, 8);
-  state->longest_rejection_run = Take(&body, 8);
-  return state->thinning > 0;
+void PutChain(const ChainState& chain, std::string* body) {
+  *body += chain.stream.Bytes();
+  Put((chain.started ? kStarted : 0) | (chain.phi.empty() ? 0 : kHasPhi), 1,
+      body);
+  Put(chain.index, 8, body);
+  Put(std::bit_cast<uint64_t>(chain.log_w), 8, body);
+  Put(chain.accepted, 8, body);
+  Put(chain.non_finite, 8, body);
+  Put(chain.rejection_run, 8, body);
+  Put(chain.longest_rejection_run, 8, body);
+  if (chain.update_interval == 0) return;
+  Put(chain.updates, 8, body);
+  for (const float x : chain.phi) Put(std::bit_cast<uint32_t>(x), 4, body);
+}
+
+// Takes what HeadOf made; false for a count of chains or a setting that it
+// never makes.
+bool TakeHead(absl::string_view* body, ChainState* head, size_t* count,
+              size_t* sites) {
+  body->remove_prefix(1);
+  head->digest = absl::BytesToHexString(body->substr(0, 32));
+  body->remove_prefix(32);
+  head->thinning = static_cast<uint32_t>(Take(body, 4));
+  const uint64_t flags = Take(body, 1);
+  head->content = {.phi = (flags & 1) != 0,
+                   .log_q = (flags & 2) != 0,
+                   .action = (flags & 4) != 0};
+  *count = Take(body, 1);
+  head->step = Take(body, 8);
+  *sites = 0;
+  if (head->thinning == 0 || *count < 1 || *count > kChainsMax) return false;
+  if ((flags & kHasUpdate) == 0) return true;
+  if (body->size() < kUpdateBytes) return false;
+  const uint64_t kind = Take(body, 1);
+  head->update.kind = static_cast<ConfigurationUpdate::Kind>(kind);
+  head->update_interval = static_cast<uint32_t>(Take(body, 4));
+  head->update.repeats = static_cast<uint32_t>(Take(body, 4));
+  head->update.scale = std::bit_cast<double>(Take(body, 8));
+  head->update.hmc_steps = static_cast<uint32_t>(Take(body, 4));
+  *sites = Take(body, 4);
+  return (kind == 1 || kind == 2) && head->update_interval > 0 &&
+         *sites <= kTokenPhiBytesMax / 4;
+}
+
+// False if the rest is too short for it.
+bool TakeChain(absl::string_view* body, size_t sites, ChainState* chain) {
+  const bool updated = chain->update_interval > 0;
+  if (body->size() < kChainBytes + (updated ? 8 : 0)) return false;
+  chain->stream = StreamId::FromBytes(body->substr(0, 12));
+  body->remove_prefix(12);
+  const uint64_t flags = Take(body, 1);
+  chain->started = (flags & kStarted) != 0;
+  chain->index = Take(body, 8);
+  chain->log_w = std::bit_cast<double>(Take(body, 8));
+  chain->accepted = Take(body, 8);
+  chain->non_finite = Take(body, 8);
+  chain->rejection_run = Take(body, 8);
+  chain->longest_rejection_run = Take(body, 8);
+  if (!updated) return true;
+  chain->updates = Take(body, 8);
+  // An updated configuration, and no other, is in the token.
+  if ((chain->updates > 0) != ((flags & kHasPhi) != 0)) return false;
+  if (chain->updates == 0) return true;
+  if (!chain->started) return false;
+  if (sites == 0 || body->size() < 4 * sites) return false;
+  chain->phi.resize(sites);
+  for (float& x : chain->phi) {
+    x = std::bit_cast<float>(static_cast<uint32_t>(Take(body, 4)));
+  }
+  return true;
 }
 
 std::string Seal(const std::string& key, absl::string_view body) {
@@ -137,54 +199,31 @@ absl::Status CreateKey(const std::string& path) {
 
 }  // namespace
 
-std::string SealToken(const std::string& key, const ChainState& state) {
-  const std::string body = BodyOf(state);
+std::string SealToken(const std::string& key, const ChainSet& chains) {
+  std::string body = HeadOf(chains);
+  for (const ChainState& chain : chains) PutChain(chain, &body);
   return body + Seal(key, body);
 }
 
 bool OpenToken(const std::string& key, absl::string_view token,
-               ChainState* state) {
-  if (token.size() != kBodyBytes + kSealBytes || token[0] != kFormat) {
-    return false;
-  }
-  const absl::string_view body = token.substr(0, kBodyBytes);
-  if (!ConstantTimeEqual(token.substr(kBodyBytes), Seal(key, body))) {
-    return false;
-  }
-  return TakeBody(body, state);
-}
-
-std::string SealTokens(const std::string& key, const ChainSet& chains) {
-  if (chains.size() == 1) return SealToken(key, chains[0]);
-  std::string body(1, kFormatSeveral);
-  Put(chains.size(), 2, &body);
-  for (const ChainState& chain : chains) body += BodyOf(chain);
-  return body + Seal(key, body);
-}
-
-bool OpenTokens(const std::string& key, absl::string_view token,
-                ChainSet* chains) {
-  if (!token.empty() && token[0] == kFormat) {
-    chains->resize(1);
-    return OpenToken(key, token, &(*chains)[0]);
-  }
-  if (token.size() < kSeveralBytes + kSealBytes || token[0] != kFormatSeveral ||
-      token.size() > kSeveralBytes + kChainsMax * kBodyBytes + kSealBytes) {
+               ChainSet* chains) {
+  if (token.size() < kHeadBytes + kChainBytes + kSealBytes ||
+      token.size() > kTokenBytesMax || token[0] != kFormat) {
     return false;
   }
   absl::string_view body = token.substr(0, token.size() - kSealBytes);
   if (!ConstantTimeEqual(token.substr(body.size()), Seal(key, body))) {
     return false;
   }
-  body.remove_prefix(1);
-  const uint64_t count = Take(&body, 2);
-  if (count < 2 || body.size() != count * kBodyBytes) return false;
-  chains->resize(count);
+  ChainState head;
+  size_t count = 0;
+  size_t sites = 0;
+  if (!TakeHead(&body, &head, &count, &sites)) return false;
+  chains->assign(count, head);
   for (ChainState& chain : *chains) {
-    if (!TakeBody(body.substr(0, kBodyBytes), &chain)) return false;
-    body.remove_prefix(kBodyBytes);
+    if (!TakeChain(&body, sites, &chain)) return false;
   }
-  return true;
+  return body.empty();
 }
 
 StreamId StreamOfChain(const StreamId& first, uint32_t chain) {

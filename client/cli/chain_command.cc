@@ -9,15 +9,19 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/cli/commands.h"
 #include "client/cli/format.h"
 #include "client/cli/run.h"
 #include "core/wire/atomic_file.h"
 #include "core/wire/block.h"
+#include "google/protobuf/util/json_util.h"
 
 namespace latticed {
 namespace {
 
+// Of a token that carries configurations, twice in hex.
+constexpr size_t kTokenHexMax = size_t{4} << 20;
 constexpr int64_t kSummaryBytes = int64_t{256} << 20;
 
 // Tokens are bytes; their files hold one line of hex that survives mail and
@@ -31,7 +35,7 @@ absl::StatusOr<std::string> ReadToken(const std::string& path) {
   std::ostringstream contents;
   contents << file.rdbuf();
   const std::string hex(absl::StripAsciiWhitespace(contents.str()));
-  if (hex.empty() || hex.size() % 2 != 0 || hex.size() > 8192 ||
+  if (hex.empty() || hex.size() % 2 != 0 || hex.size() > kTokenHexMax ||
       hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
     return absl::InvalidArgumentError(
         absl::StrCat(path,
@@ -58,12 +62,19 @@ absl::StatusOr<v1::RunChainRequest> MakeRequest(const CommandOptions& options) {
   if (absl::Status s = FillStart(options, &chain); !s.ok()) return s;
   chain.set_thinning(static_cast<uint32_t>(options.thinning));
   chain.set_chains(static_cast<uint32_t>(options.chains));
+  if (!options.update.empty()) {
+    const auto update = ParseUpdate(options.update);
+    if (!update.ok()) return update.status();
+    *chain.mutable_update() = *update;
+  }
   return request;
 }
 
 // Appends the kept configurations, repetitions written out.
-absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
-                    bool several, ArrayOutput* output) {
+absl::Status Append(const StepBlock& block, const v1::ChainHeader& header,
+                    ArrayOutput* output) {
+  const v1::Lattice& lattice = header.provenance().lattice();
+  const bool several = header.chains() > 1;
   size_t sites = 1;
   for (uint32_t extent : lattice.extent()) sites *= extent;
   if (!output->is_open()) {
@@ -76,11 +87,12 @@ absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
       columns.push_back({"chain", "|u1", {}});
       columns.push_back({"accept_chain", "|u1", {}});
     }
+    if (header.has_update()) columns.push_back({"updates", "<u8", {}});
     if (absl::Status s = output->Open(std::move(columns)); !s.ok()) return s;
   }
   std::vector<float> phi;
   std::vector<double> log_q, action;
-  std::vector<uint64_t> index;
+  std::vector<uint64_t> index, updates;
   phi.reserve(block.row.size() * sites);
   for (uint32_t row : block.row) {
     const auto first = block.phi.begin() + row * sites;
@@ -88,6 +100,7 @@ absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
     log_q.push_back(block.log_q[row]);
     action.push_back(block.action[row]);
     index.push_back(block.index[row]);
+    if (header.has_update()) updates.push_back(block.updates[row]);
   }
   const auto bytes = [](const auto& values) {
     return absl::string_view(reinterpret_cast<const char*>(values.data()),
@@ -97,10 +110,16 @@ absl::Status Append(const StepBlock& block, const v1::Lattice& lattice,
   const std::vector<uint8_t> chain(several ? index.size() : 0, which);
   const std::vector<uint8_t> accept_chain(several ? block.accept.size() : 0,
                                           which);
+  std::vector<absl::string_view> parts = {bytes(phi),    bytes(log_q),
+                                          bytes(action), bytes(block.kept_step),
+                                          bytes(index),  bytes(block.accept)};
+  if (several) {
+    parts.push_back(bytes(chain));
+    parts.push_back(bytes(accept_chain));
+  }
+  if (header.has_update()) parts.push_back(bytes(updates));
   size_t column = 0;
-  for (absl::string_view part :
-       {bytes(phi), bytes(log_q), bytes(action), bytes(block.kept_step),
-        bytes(index), bytes(block.accept), bytes(chain), bytes(accept_chain)}) {
+  for (const absl::string_view part : parts) {
     if (absl::Status s = output->Append(column++, part); !s.ok()) return s;
   }
   return absl::OkStatus();
@@ -208,8 +227,7 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
     for (const StepBlock& of_one : round) {
       summaries[of_one.chain].Add(of_one);
       if (output == nullptr) continue;
-      if (absl::Status s =
-              Append(of_one, lattice, chain.chains() > 1, output.get());
+      if (absl::Status s = Append(of_one, chain.header(), output.get());
           !s.ok()) {
         progress.Finish();
         PrintError(s);
@@ -266,6 +284,22 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
                               absl::StrCat(text.value, " +- ", text.error)});
       report.json_extra.push_back(
           {name, JsonWriter().Number(tau.value).text()});
+    }
+  }
+  if (chain.header().has_update()) {
+    std::string update;
+    if (!google::protobuf::util::MessageToJsonString(chain.header().update(),
+                                                     &update)
+             .ok()) {
+      update = "{}";
+    }
+    report.json_extra.push_back({"update", update});
+    if (of_server.updates() > 0 && chain.resumes() == 0) {
+      report.lines.push_back(
+          {"updates",
+           absl::StrCat(
+               of_server.updates(), ", acceptance ",
+               absl::StrFormat("%.3f", of_server.update_acceptance()))});
     }
   }
   if (token_file != nullptr) {

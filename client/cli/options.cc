@@ -7,8 +7,6 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/flags.h"
 #include "client/cli/output.h"
-#include "google/protobuf/io/tokenizer.h"
-#include "google/protobuf/text_format.h"
 
 namespace latticed {
 namespace {
@@ -85,6 +83,13 @@ configuration is) and accept [steps]; F.npy holds phi alone. The token that
 continues the chain is written to --token_file, by default to F.npz.token.
 With --chains K every chain makes --steps steps on a stream of its own, one token
 continues all of them, and F.npz also holds chain [n] and accept_chain.
+
+--update breaks up long runs of rejections: before every step that is a multiple
+of `every`, the configuration is moved by updates that leave p invariant
+(`repeat` of them, default 1), and keeps its place in the chain by its own
+weight. cluster: a Metropolis sweep of `width` and Swendsen-Wang signs; hmc:
+trajectories of `length` in `steps`. F.npz then also holds updates [n], those
+since draw index [n]. The settings of a continued chain are in its token.
 )";
 
 constexpr char kMeasureExamples[] = R"(
@@ -194,6 +199,10 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
               &o->thinning);
     flags.Add("chains", "K", "independent chains at once, 1..64 (default 1)",
               &o->chains);
+    flags.Add("update", "KIND,...",
+              "update the configuration between steps: for example\n"
+              "cluster,every=100 or hmc,every=50,steps=20,length=2",
+              &o->update);
     flags.Add("token_file", "FILE",
               "continue the chain whose token it holds; afterwards\n"
               "it holds the new one. If there is no such file, a\n"
@@ -459,64 +468,6 @@ absl::StatusOr<std::optional<v1::RngStream>> StreamFromOptions(
   }
   stream.set_id(absl::HexStringToBytes(options.stream_id));
   return stream;
-}
-
-absl::StatusOr<v1::Action> ParseAction(const std::string& text) {
-  v1::Action action;
-  const absl::Status error = absl::InvalidArgumentError(absl::StrCat(
-      "--expect_action: cannot read '", text,
-      "'; give m2=-4,lambda=6.008 or m2=1 or an Action in protobuf text "
-      "format, e.g. phi4 { latticed { mass_squared: -4 lambda: 6.008 } }"));
-  if (absl::StrContains(text, '{')) {
-    google::protobuf::TextFormat::Parser parser;
-    // The error says what is expected; protobuf's own would go to stderr.
-    class Silent : public google::protobuf::io::ErrorCollector {
-      void AddError(int, int, const std::string&) override {}
-    } silent;
-    parser.RecordErrorsTo(&silent);
-    if (!parser.ParseFromString(text, &action)) return error;
-    return action;
-  }
-  std::optional<double> mass_squared, lambda;
-  for (absl::string_view item : absl::StrSplit(text, ',')) {
-    const std::pair<absl::string_view, absl::string_view> pair =
-        absl::StrSplit(item, absl::MaxSplits('=', 1));
-    double value = 0;
-    if (!absl::SimpleAtod(pair.second, &value)) return error;
-    if (pair.first == "m2") {
-      mass_squared = value;
-    } else if (pair.first == "lambda") {
-      lambda = value;
-    } else {
-      return error;
-    }
-  }
-  if (!mass_squared.has_value()) return error;
-  if (lambda.has_value()) {
-    action.mutable_phi4()->mutable_latticed()->set_mass_squared(*mass_squared);
-    action.mutable_phi4()->mutable_latticed()->set_lambda(*lambda);
-  } else {
-    action.mutable_free_field()->set_mass_squared(*mass_squared);
-  }
-  return action;
-}
-
-absl::StatusOr<v1::Lattice> ParseLattice(const std::string& text) {
-  v1::Lattice lattice;
-  for (absl::string_view part : absl::StrSplit(text, 'x')) {
-    uint32_t extent = 0;
-    if (!absl::SimpleAtoi(part, &extent) || extent < 2 || extent > 256) {
-      lattice.Clear();
-      break;
-    }
-    lattice.add_extent(extent);
-  }
-  if (lattice.extent_size() != 2) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--expect_lattice: '", text,
-                     "' is not two extents of 2..256 such as 8x8"));
-  }
-  return lattice;
 }
 
 }  // namespace latticed

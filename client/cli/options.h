@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/cli/physics_flags.h"
 #include "latticed/v1/sampler.pb.h"
 #include "latticed/v1/spec.pb.h"
 
@@ -46,6 +47,7 @@ struct CommandOptions {
   uint64_t steps = 0;
   uint64_t thinning = 1;
   uint64_t chains = 1;
+  std::string update;  // as typed
   std::string token_file;
 
   // measure.
@@ -73,12 +75,6 @@ absl::Status ParseCommand(const std::string& command,
 
 // Help of one command; of the program for an empty or unknown one.
 std::string HelpText(const std::string& command);
-
-// "m2=-4,lambda=6.008": phi4 in the program's convention; "m2=1": the free
-// field; anything with a brace: an Action in protobuf text format.
-absl::StatusOr<v1::Action> ParseAction(const std::string& text);
-// "8x8".
-absl::StatusOr<v1::Lattice> ParseLattice(const std::string& text);
 
 absl::StatusOr<v1::ModelSelector> SelectorFromOptions(
     const CommandOptions& options);

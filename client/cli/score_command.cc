@@ -42,7 +42,9 @@ Estimate EssFromTarget(const std::vector<double>& log_w) {
   struct Sums {
     double w = 0, inverse = 0, n = 0;
   };
-  const auto [low, high] = std::minmax_element(log_w.begin(), log_w.end());
+  const auto extremes = std::minmax_element(log_w.begin(), log_w.end());
+  const double low = *extremes.first;
+  const double high = *extremes.second;
   const int64_t n = static_cast<int64_t>(log_w.size());
   std::vector<Sums> blocks(static_cast<size_t>(JackknifeBlocks(n)));
   Sums total;
@@ -50,14 +52,14 @@ Estimate EssFromTarget(const std::vector<double>& log_w) {
     const double value = log_w[static_cast<size_t>(i)];
     for (Sums* sums :
          {&total, &blocks[static_cast<size_t>(JackknifeBlock(i, n))]}) {
-      sums->w += std::exp(value - *high);
-      sums->inverse += std::exp(*low - value);
+      sums->w += std::exp(value - high);
+      sums->inverse += std::exp(low - value);
       sums->n += 1;
     }
   }
   const auto ess = [&](const Sums& less) {
     const double count = total.n - less.n;
-    return std::exp(*low - *high) * count * count /
+    return std::exp(low - high) * count * count /
            ((total.w - less.w) * (total.inverse - less.inverse));
   };
   std::vector<double> thetas;

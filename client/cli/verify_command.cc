@@ -3,6 +3,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <sstream>
 
@@ -35,6 +36,7 @@ struct Stored {
   uint64_t first = 0;  // index, or step
   uint64_t thinning = 1;
   uint64_t chains = 1;
+  std::optional<v1::ChainUpdate> update;
   uint64_t non_finite = 0;
   std::vector<uint64_t> non_finite_index;  // ascending, maybe not all
 };
@@ -100,6 +102,17 @@ absl::StatusOr<Stored> ReadSidecar(const std::string& path) {
       return bad("it does not say which steps of the chain these are");
     }
     TakeCount(json, "chains", &stored.chains);
+    const auto update = json.fields().find("update");
+    if (update != json.fields().end()) {
+      std::string text;
+      if (!google::protobuf::util::MessageToJsonString(update->second, &text)
+               .ok() ||
+          !google::protobuf::util::JsonStringToMessage(
+               text, &stored.update.emplace(), lenient)
+               .ok()) {
+        return bad("its update cannot be read");
+      }
+    }
     if (stored.chains > 1 && stored.first > 0) {
       return absl::InvalidArgumentError(absl::StrCat(
           path,
@@ -236,6 +249,7 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
   chain.mutable_stream()->set_id(stored.provenance.stream_id());
   chain.set_thinning(static_cast<uint32_t>(stored.thinning));
   chain.set_chains(static_cast<uint32_t>(stored.chains));
+  if (stored.update.has_value()) *chain.mutable_update() = *stored.update;
   request.set_steps(stored.first + stored.count);
   ChainReader reader = client->RunChain(request);
   StepBlock block;
@@ -255,7 +269,7 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
         block.index.empty() ? 0 : block.phi.size() / block.index.size();
     std::vector<float> phi;
     std::vector<double> log_q, action;
-    std::vector<uint64_t> step, index;
+    std::vector<uint64_t> step, index, updates;
     for (size_t i = 0; i < block.row.size(); ++i) {
       if (block.kept_step[i] < stored.first) continue;
       const size_t at = block.row[i];
@@ -265,6 +279,7 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
       action.push_back(block.action[at]);
       step.push_back(block.kept_step[i]);
       index.push_back(block.index[at]);
+      if (stored.update.has_value()) updates.push_back(block.updates[at]);
     }
     const auto bytes = [](const auto& values) {
       return absl::string_view(reinterpret_cast<const char*>(values.data()),
@@ -278,7 +293,8 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
           {"log_q", bytes(log_q)},
           {"action", bytes(action)},
           {"step", bytes(step)},
-          {"index", bytes(index)}}) {
+          {"index", bytes(index)},
+          {"updates", bytes(updates)}}) {
       if (absl::Status s = comparison->Compare(array, row, part, name);
           !s.ok()) {
         return s;
@@ -301,7 +317,8 @@ absl::Status VerifyChain(Client* client, const Stored& stored,
     }
     step_row += static_cast<int64_t>(block.steps - skip);
   }
-  for (const char* array : {"phi", "log_q", "action", "step", "index"}) {
+  for (const char* array :
+       {"phi", "log_q", "action", "step", "index", "updates"}) {
     if (absl::Status s = comparison->CheckRows(array, row); !s.ok()) return s;
   }
   return comparison->CheckRows("accept", step_row);

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
-#include <numbers>
 
 #include "core/flow/equivariant_field.h"
 
@@ -11,8 +10,8 @@ namespace latticed {
 
 at::Tensor StandardNormal::LogDensity(const at::Tensor& z) const {
   const at::Tensor flat = z.flatten(1).to(at::kDouble);
-  return -0.5 * flat.square().sum(1) - 0.5 * static_cast<double>(flat.size(1)) *
-                                           std::log(2 * std::numbers::pi);
+  return -0.5 * flat.square().sum(1) -
+         0.5 * static_cast<double>(flat.size(1)) * std::log(2 * M_PI);
 }
 
 Draw StandardNormal::FromNormals(const at::Tensor& normals) const {

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <numbers>
+#include <cmath>
 #include <utility>
 
 namespace latticed {
@@ -11,7 +11,7 @@ namespace latticed {
 at::Tensor CasMatrix(int64_t length, const at::TensorOptions& options) {
   const at::Tensor j = at::arange(length, options.dtype(at::kDouble));
   const at::Tensor angle =
-      at::remainder(at::outer(j, j), length) * (2 * std::numbers::pi / length);
+      at::remainder(at::outer(j, j), length) * (2 * M_PI / length);
   return ((at::cos(angle) + at::sin(angle)) / std::sqrt(length))
       .to(options.dtype());
 }

@@ -30,11 +30,8 @@ FusedSampler::FusedSampler(const EquivariantShape& shape,
 }
 
 std::string FusedSampler::numerics_mode() const {
-  // Vector sets give the same bits, each lane fusing multiply and add; scalar
-  // code does not.
-  const bool vectors = EquivariantKernel<float>::Lanes() > 1;
   return absl::StrCat("float32 tile=", tile_, " rk4=", kernel_.shape().steps,
-                      " fused ", vectors ? "fma" : "scalar", " cpu");
+                      " fused ", FusesMultiplyAdd() ? "fma" : "scalar", " cpu");
 }
 
 void FusedSampler::Draw(absl::Span<const DrawId> ids, const DrawSpans& out) {

@@ -151,5 +151,66 @@ TEST_F(Chains, LatticectlWritesContinuesAndVerifiesThem) {
       1);
 }
 
+// Killed while the chain sits on an updated configuration, which only the token
+// has.
+TEST_F(Chains, UpdatedChainsResumeContinueAndVerify) {
+  server_ = std::make_unique<ToyProcess>(
+      repository_.path(), key_.File("key"),
+      std::vector<std::string>{"scale=0.8", "l0=2", "l1=2", "free_field=1",
+                               "tile=64", "delay_us=300"});
+  auto client = Client::Connect(server_->target());
+  ASSERT_TRUE(client.ok());
+  constexpr uint64_t kSteps = 4000;
+  v1::RunChainRequest request = Asking(kSteps, 2);
+  request.mutable_chain()->mutable_update()->set_interval(50);
+  request.mutable_chain()->mutable_update()->mutable_cluster();
+  const auto read = [&](bool kill) {
+    ChainReader reader = (*client)->RunChain(request);
+    std::map<uint32_t, Series> all;
+    StepBlock block;
+    uint64_t updated = 0;
+    for (int blocks = 1;; ++blocks) {
+      const auto more = reader.Next(&block);
+      EXPECT_TRUE(more.ok()) << more.status();
+      if (!more.ok() || !*more) break;
+      EXPECT_EQ(block.updates.size(), block.index.size());
+      for (const uint64_t updates : block.updates) updated += updates > 0;
+      Add(block, &all);
+      if (kill && blocks % 2 == 0 && blocks < 8) {
+        server_->Kill();
+        server_->Start();
+      }
+    }
+    EXPECT_GT(updated, 0);
+    EXPECT_EQ(reader.resumes() > 0, kill);
+    return all;
+  };
+  const auto broken = read(true);
+  const auto whole = read(false);
+  for (uint32_t c = 0; c < 2; ++c) {
+    EXPECT_EQ(broken.at(c).index, whole.at(c).index);
+    EXPECT_EQ(broken.at(c).log_q, whole.at(c).log_q);
+    EXPECT_EQ(broken.at(c).accept, whole.at(c).accept);
+  }
+
+  const std::string file = work_.File("a.npz");
+  const Finished run =
+      Run({"chain", "--model", "toy", "--steps", "1000", "--update",
+           "hmc,every=10,steps=3", "--output", file});
+  ASSERT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(run.out, HasSubstr("updates: 99, acceptance"));
+  EXPECT_EQ(Run({"verify", file}).code, 0);
+  const std::string rest = work_.File("b.npz");
+  EXPECT_EQ(Run({"chain", "--token_file", file + ".token", "--steps", "500",
+                 "--output", rest})
+                .code,
+            0);
+  EXPECT_EQ(Run({"verify", rest}).code, 0) << "from the chain's start";
+  const auto arrays = NpyReader::Open(rest);
+  ASSERT_TRUE(arrays.ok()) << arrays.status();
+  ASSERT_NE((*arrays)->Find("updates"), nullptr);
+  EXPECT_EQ((*arrays)->Find("updates")->rows(), 500);
+}
+
 }  // namespace
 }  // namespace latticed

@@ -75,6 +75,28 @@ TEST(Options, LatticesAreTwoExtents) {
   }
 }
 
+TEST(Options, UpdatesOfChains) {
+  const auto cluster = ParseUpdate("cluster,every=100,width=0.5");
+  ASSERT_THAT(cluster, IsOk());
+  EXPECT_EQ(cluster->interval(), 100u);
+  EXPECT_EQ(cluster->repeats(), 0u);
+  EXPECT_EQ(cluster->cluster().width(), 0.5);
+  const auto hmc = ParseUpdate("hmc,repeat=2,steps=20,length=1.5,every=7");
+  ASSERT_THAT(hmc, IsOk());
+  EXPECT_EQ(hmc->interval(), 7u);
+  EXPECT_EQ(hmc->repeats(), 2u);
+  EXPECT_EQ(hmc->hmc().steps(), 20u);
+  EXPECT_EQ(hmc->hmc().length(), 1.5);
+  for (const char* text :
+       {"", "cluster", "heatbath,every=1", "cluster,every=0",
+        "cluster,every=1,steps=3", "hmc,every=1,width=2", "hmc,every=x",
+        "hmc,every=1,length=0", "cluster,every=1,"}) {
+    EXPECT_THAT(ParseUpdate(text),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text)))
+        << text;
+  }
+}
+
 TEST(Format, ErrorsHaveTwoDigits) {
   const auto text = [](double value, double error) {
     const ValueAndError t = Format({value, error});

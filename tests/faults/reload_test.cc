@@ -11,6 +11,7 @@
 #include "tests/faults/process_usage.h"
 #include "tests/server/serving.h"
 #include "tests/support/long_form.h"
+#include "tests/support/sanitizers.h"
 
 namespace latticed {
 namespace {
@@ -102,10 +103,10 @@ TEST(Reloads, LeaveNeitherMemoryNorDescriptorsNorSeries) {
   EXPECT_EQ(failed, 0);
   EXPECT_GT(replies, 0);
   // Less than 1 MiB in 100 reloads, and 4 for the noise of an allocator with a
-  // dozen threads. The sanitizers keep freed memory aside.
-#ifndef __SANITIZE_ADDRESS__
-  EXPECT_LT(growth, 4 + (reloads - settled) / 100.0);
-#endif
+  // dozen threads.
+  if (!kFreedMemoryStays) {
+    EXPECT_LT(growth, 4 + (reloads - settled) / 100.0);
+  }
   EXPECT_LE(std::abs(leaked), 4) << "connections of the callers come and go";
   // As many as there were: no version leaves any behind. All but some 80 of
   // them are there without any model, most of them methods by codes.

@@ -39,29 +39,6 @@ std::string WithoutTau(v1::ChainSummary summary) {
   return summary.SerializeAsString();
 }
 
-// Blocks of several chains, in the order they came.
-struct Rounds {
-  v1::ChainHeader header;
-  std::vector<v1::ChainBlock> blocks;
-  v1::ChainSummary summary;
-  grpc::Status status;
-};
-Rounds RunChains(const std::shared_ptr<grpc::Channel>& channel,
-                 const v1::RunChainRequest& request) {
-  Rounds rounds;
-  const auto stub = v1::ChainService::NewStub(channel);
-  grpc::ClientContext context;
-  const auto reader = stub->RunChain(&context, request);
-  v1::RunChainResponse response;
-  while (reader->Read(&response)) {
-    if (response.has_header()) rounds.header = response.header();
-    if (response.has_summary()) rounds.summary = response.summary();
-    if (response.has_block()) rounds.blocks.push_back(response.block());
-  }
-  rounds.status = reader->Finish();
-  return rounds;
-}
-
 class ChainService : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -137,7 +114,7 @@ TEST_F(ChainService, ARepeatedConfigurationIsSentOnce) {
     EXPECT_LE(block.index_size(), static_cast<int>(block.accepted()) + 1);
     EXPECT_EQ(block.phi().size(),
               static_cast<size_t>(block.index_size()) * 16 * 4);
-    EXPECT_EQ(block.token().size(), 139);
+    EXPECT_EQ(block.token().size(), 140);
   }
 }
 
@@ -251,7 +228,7 @@ TEST_F(ChainService, SeveralChainsAreEachTheirOwn) {
     EXPECT_EQ(block.first_step(), several.blocks[i - i % kChains].first_step());
     EXPECT_EQ(block.steps(), several.blocks[i - i % kChains].steps());
     EXPECT_EQ(block.token().size(),
-              block.chain() + 1 == kChains ? 35 + 107 * kChains : 0);
+              block.chain() + 1 == kChains ? 79 + 61 * kChains : 0);
   }
 }
 
@@ -333,7 +310,7 @@ TEST_F(ChainService, ForgedTokensAreRefused) {
   ASSERT_TRUE(chain.status.ok());
   std::vector<std::string> forged = {"", "x", chain.token + "x",
                                      chain.token.substr(1),
-                                     std::string(139, '\0')};
+                                     std::string(140, '\0')};
   for (size_t byte = 0; byte < chain.token.size(); ++byte) {
     forged.push_back(chain.token);
     forged.back()[byte] ^= 1;
@@ -400,12 +377,12 @@ TEST_F(ChainService, OtherBitsAreNumericsMismatch) {
                      std::ios::binary);
   const std::string key((std::istreambuf_iterator<char>(file)), {});
   ASSERT_EQ(key.size(), 32);
-  ChainState state;
-  ASSERT_TRUE(OpenToken(key, chain.token, &state));
-  ASSERT_EQ(SealToken(key, state), chain.token);
-  state.log_w = std::nextafter(state.log_w, 0.0);
+  ChainSet chains;
+  ASSERT_TRUE(OpenToken(key, chain.token, &chains));
+  ASSERT_EQ(SealToken(key, chains), chain.token);
+  chains[0].log_w = std::nextafter(chains[0].log_w, 0.0);
   const grpc::Status status =
-      RunChain(channel_, Continue(SealToken(key, state), 1)).status;
+      RunChain(channel_, Continue(SealToken(key, chains), 1)).status;
   EXPECT_EQ(CodeAndReason(status), "FAILED_PRECONDITION NUMERICS_MISMATCH");
 }
 

@@ -58,7 +58,7 @@ Config TestConfig(const std::string& repository) {
 std::unique_ptr<Server> StartServer(const Config& config) {
   const absl::Status valid = Validate(config);
   EXPECT_TRUE(valid.ok()) << valid;
-  auto server = Server::Start(config, ToySamplers(), nullptr);
+  auto server = Server::Start(config, ToySamplers(), ToyCouplings());
   EXPECT_TRUE(server.ok()) << server.status();
   return server.ok() ? *std::move(server) : nullptr;
 }
@@ -145,6 +145,8 @@ void AppendChainBlock(const v1::ChainBlock& block, ChainResult* result) {
   for (const uint32_t row : block.row()) {
     ASSERT_LT(row, rows);
     result->index.push_back(block.index(static_cast<int>(row)));
+    result->updates.push_back(
+        block.updates_size() > 0 ? block.updates(static_cast<int>(row)) : 0);
     result->log_q.push_back(log_q[row]);
     const float* const from = phi.data() + row * sites;
     result->phi.insert(result->phi.end(), from, from + sites);
@@ -180,6 +182,22 @@ ChainResult RunChain(const std::shared_ptr<grpc::Channel>& channel,
   }
   result.status = reader->Finish();
   return result;
+}
+
+Rounds RunChains(const std::shared_ptr<grpc::Channel>& channel,
+                 const v1::RunChainRequest& request) {
+  Rounds rounds;
+  const auto stub = v1::ChainService::NewStub(channel);
+  grpc::ClientContext context;
+  const auto reader = stub->RunChain(&context, request);
+  v1::RunChainResponse response;
+  while (reader->Read(&response)) {
+    if (response.has_header()) rounds.header = response.header();
+    if (response.has_summary()) rounds.summary = response.summary();
+    if (response.has_block()) rounds.blocks.push_back(response.block());
+  }
+  rounds.status = reader->Finish();
+  return rounds;
 }
 
 bool Eventually(const std::function<bool()>& condition) {

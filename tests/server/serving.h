@@ -71,7 +71,8 @@ struct ChainResult {
   std::optional<v1::ChainSummary> summary;
   grpc::Status status;
 
-  std::vector<uint64_t> index;  // draw of every kept configuration
+  std::vector<uint64_t> index;    // draw of every kept configuration
+  std::vector<uint64_t> updates;  // since that draw
   std::vector<float> phi;
   std::vector<double> log_q;
   std::string accept;  // '0' or '1' a step
@@ -81,6 +82,16 @@ struct ChainResult {
 void AppendChainBlock(const v1::ChainBlock& block, ChainResult* result);
 ChainResult RunChain(const std::shared_ptr<grpc::Channel>& channel,
                      const v1::RunChainRequest& request);
+
+// Blocks of several chains, in the order they came.
+struct Rounds {
+  v1::ChainHeader header;
+  std::vector<v1::ChainBlock> blocks;
+  v1::ChainSummary summary;
+  grpc::Status status;
+};
+Rounds RunChains(const std::shared_ptr<grpc::Channel>& channel,
+                 const v1::RunChainRequest& request);
 
 // True as soon as `condition` is, false after ten seconds.
 bool Eventually(const std::function<bool()>& condition);

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/random/stream.h"
+#include "core/theory/phi4.h"
 
 namespace latticed {
 namespace {
@@ -30,7 +31,10 @@ double LogAddExp(double a, double b) {
   return std::max(a, b) + std::log1p(std::exp(-std::abs(a - b)));
 }
 
-double Action(const ToyFlow& flow, absl::Span<const float> phi) {
+double ToyAction(const ToyFlow& flow, absl::Span<const float> phi) {
+  if (flow.free_field) {
+    return Phi4({flow.l0, flow.l1}, {.mass_squared = 0.5}).Evaluate(phi);
+  }
   const double normalisation = static_cast<double>(phi.size()) * kLogTwoPi / 2;
   if (flow.well == 0) return -LogNormal(phi, 0, 1) - normalisation;
   return -LogAddExp(LogNormal(phi, flow.well, 1),
@@ -94,7 +98,8 @@ class ToySampler final : public TileSampler {
     for (size_t i = 0; i < log_q.size(); ++i) {
       const auto field = phi.subspan(i * sites, sites);
       log_q[i] = LogQ(flow_, field) + flow_.evaluate_error;
-      action[i] = Action(flow_, field);
+      if (flow_.evaluate_error >= 1e30f) log_q[i] = std::nan("");
+      action[i] = ToyAction(flow_, field);
     }
   }
 
@@ -126,7 +131,7 @@ ToyDraw DrawToy(const ToyFlow& flow, const StreamId& stream, uint64_t index) {
     phi = phi * flow.scale + (up ? flow.well : -flow.well);
   }
   draw.log_q = LogQ(flow, draw.phi) + flow.step_error;
-  draw.action = Action(flow, draw.phi);
+  draw.action = ToyAction(flow, draw.phi);
   if (flow.numerics == 2) draw.log_q = std::nextafter(draw.log_q, 0.0);
   if (flow.nan_every > 0 && index % static_cast<uint64_t>(flow.nan_every) ==
                                 static_cast<uint64_t>(flow.nan_every) - 1) {
@@ -158,7 +163,8 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
                                      flow.step_error,
                                      flow.evaluate_error,
                                      static_cast<float>(flow.oom_tile),
-                                     static_cast<float>(flow.lost_tile)};
+                                     static_cast<float>(flow.lost_tile),
+                                     flow.free_field ? 1.0f : 0.0f};
   const Weights weights = {
       {"toy", {{static_cast<int64_t>(values.size())}, values}}};
   auto published = Publish(repository, flow.model, manifest, weights);
@@ -190,11 +196,21 @@ SamplerFactory ToySamplers() {
     flow.evaluate_error = values[9];
     flow.oom_tile = static_cast<int>(values[10]);
     flow.lost_tile = static_cast<int>(values[11]);
+    flow.free_field = values[12] != 0;
     if (values[4] != 0) {
       return absl::FailedPreconditionError(
           "weights.toy: has the wrong shape; publish it again");
     }
     return std::make_unique<ToySampler>(flow);
+  };
+}
+
+CouplingsOf ToyCouplings() {
+  return [](const v1::Action& action) -> absl::StatusOr<Phi4Couplings> {
+    if (!action.has_free_field()) {
+      return absl::InvalidArgumentError("not a free field");
+    }
+    return Phi4Couplings{.mass_squared = action.free_field().mass_squared()};
   };
 }
 

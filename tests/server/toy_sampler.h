@@ -16,6 +16,7 @@
 
 #include "core/checkpoint/repository.h"
 #include "core/sampling/tile_sampler.h"
+#include "server/requests.h"
 #include "server/watcher.h"
 
 namespace latticed {
@@ -44,8 +45,10 @@ struct ToyFlow {
   bool collapsed = false;
   // log q of drawing is off by this at N steps, exact at 2N.
   float step_error = 0;
-  // log q of evaluating is off by this.
+  // log q of evaluating is off by this; from 1e30 on it is not a number.
   float evaluate_error = 0;
+  // S is that of the manifest's action, a free field with m^2 = 1/2, instead.
+  bool free_field = false;
   // Of the manifest's spec.
   float ess_floor = 0;
   // 2: other bits from the same weights, as on another kind of machine.
@@ -55,6 +58,8 @@ struct ToyFlow {
 // Publishes the flow as the next version of its model.
 Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow);
 SamplerFactory ToySamplers();
+// Of free fields only.
+CouplingsOf ToyCouplings();
 
 // phi, log q and S of one draw as any server of this flow must send them.
 struct ToyDraw {

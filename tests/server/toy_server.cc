@@ -3,8 +3,8 @@
 //   toy_server REPOSITORY STATE_DIRECTORY KEY_FILE PORT [name=value ...]
 //
 // Publishes model "toy" first if names are given (scale, tile, l0, l1,
-// delay_us, nan_every, numerics); calls_max and buffer_mib are limits of the
-// server. Prints "ready PORT"; ends at SIGTERM.
+// delay_us, nan_every, numerics, free_field); calls_max and buffer_mib are
+// limits of the server. Prints "ready PORT"; ends at SIGTERM.
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -34,6 +34,7 @@ int main(int argc, char** argv) {
         flow.nan_every = static_cast<int>(value);
       }
       if (setting.first == "numerics") flow.numerics = static_cast<int>(value);
+      if (setting.first == "free_field") flow.free_field = value != 0;
       if (setting.first == "calls_max") {
         config.calls_max = config.calls_per_peer_max = static_cast<int>(value);
       }
@@ -58,8 +59,8 @@ int main(int argc, char** argv) {
   config.poll_seconds = 0.1;
   config.smoke_draws = 0;
   config.drain_seconds = 5;
-  auto server =
-      latticed::Server::Start(config, latticed::ToySamplers(), nullptr);
+  auto server = latticed::Server::Start(config, latticed::ToySamplers(),
+                                        latticed::ToyCouplings());
   if (!server.ok()) {
     std::fprintf(stderr, "%s\n", server.status().ToString().c_str());
     return 1;

@@ -203,7 +203,7 @@ void EvaluateT(const FieldTable<T>& table, Workspace<T>& space, int64_t n,
 // HWY_EXPORT takes plain functions.
 int64_t LanesF32() { return LanesOf<float>(); }
 int64_t LanesF64() { return LanesOf<double>(); }
-const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
+bool TargetFuses() { return HWY_NATIVE_FMA != 0; }
 
 #define LATTICED_KERNELS(T, SUFFIX)                                            \
   void Integrate##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,      \
@@ -239,7 +239,7 @@ namespace latticed {
 
 HWY_EXPORT(LanesF32);
 HWY_EXPORT(LanesF64);
-HWY_EXPORT(TargetName);
+HWY_EXPORT(TargetFuses);
 HWY_EXPORT(IntegrateF32);
 HWY_EXPORT(IntegrateF64);
 HWY_EXPORT(ForwardScoreF32);
@@ -259,7 +259,7 @@ HWY_EXPORT(EvaluateF64);
     }                                               \
   } while (false)
 
-std::string InstructionSet() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
+bool FusesMultiplyAdd() { return HWY_DYNAMIC_DISPATCH(TargetFuses)(); }
 
 template <class T>
 EquivariantKernel<T>::EquivariantKernel(const EquivariantShape& shape)

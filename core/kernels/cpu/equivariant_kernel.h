@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 #include "absl/types/span.h"
 #include "core/kernels/cpu/tables.h"
@@ -16,8 +15,9 @@
 
 namespace latticed {
 
-// The instruction set in use, in Highway's name: "AVX3", "AVX2", "SSE2".
-std::string InstructionSet();
+// Whether the instruction set in use rounds a * b + c once. All that do give
+// the same bits.
+bool FusesMultiplyAdd();
 
 // Thread-compatible: const calls may overlap, each with a workspace of its own.
 template <class T>

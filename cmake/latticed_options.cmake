@@ -25,6 +25,14 @@ function(latticed_library name)
     PRIVATE ${arg_PRIVATE})
 endfunction()
 
+# latticed_timeout(TEST s): ten times as long for the long forms.
+function(latticed_timeout test seconds)
+  if(LATTICED_LONG_TESTS)
+    math(EXPR seconds "10 * ${seconds}")
+  endif()
+  set_tests_properties(${test} PROPERTIES TIMEOUT ${seconds})
+endfunction()
+
 # latticed_test(NAME SOURCES... LINK targets... [TIMEOUT s]): one ctest entry a
 # binary, since discovering cases would start LibTorch during the build.
 function(latticed_test name)
@@ -37,6 +45,7 @@ function(latticed_test name)
     GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   # Results as data: scripts/reliability_table.py reads them.
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} ENVIRONMENT
+  latticed_timeout(${name} ${arg_TIMEOUT})
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT
     "GTEST_OUTPUT=json:${CMAKE_BINARY_DIR}/results/${name}.json;${arg_ENVIRONMENT}")
 endfunction()

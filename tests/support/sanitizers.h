@@ -1,5 +1,5 @@
-// What a sanitizer does to this process's memory: both keep freed memory aside,
-// and the thread sanitizer multiplies all of it.
+// What a sanitizer does to a test: both keep freed memory aside, and the thread
+// sanitizer multiplies all memory and most times.
 #pragma once
 
 // gcc defines the first kind of name, clang answers the second.
@@ -12,15 +12,15 @@
 namespace latticed {
 
 #if defined(__SANITIZE_THREAD__) || LATTICED_SANITIZED(thread)
-inline constexpr bool kMemoryIsMultiplied = true;
+inline constexpr bool kThreadSanitizer = true;
 #else
-inline constexpr bool kMemoryIsMultiplied = false;
+inline constexpr bool kThreadSanitizer = false;
 #endif
 
 #if defined(__SANITIZE_ADDRESS__) || LATTICED_SANITIZED(address)
 inline constexpr bool kFreedMemoryStays = true;
 #else
-inline constexpr bool kFreedMemoryStays = kMemoryIsMultiplied;
+inline constexpr bool kFreedMemoryStays = kThreadSanitizer;
 #endif
 
 }  // namespace latticed

@@ -1,7 +1,10 @@
 #include "server/config.h"
 
+#include <vector>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "core/http/address.h"
 
 namespace latticed {
@@ -62,6 +65,32 @@ absl::Status CheckTls(const Config& c) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAudit(const Config& c) {
+  const std::vector<std::string> peers =
+      absl::StrSplit(c.audit_peers, ',', absl::SkipWhitespace());
+  if (peers.size() > 64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--audit_peers names ", peers.size(),
+                     " peers; allowed are 64: name a part of them on each "
+                     "replica"));
+  }
+  for (const std::string& peer : peers) {
+    const auto address = ParseAddress(peer);
+    if (!address.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--audit_peers: ", address.status().message()));
+    }
+    if (!c.audit_token_file.empty() && c.audit_ca_file.empty() &&
+        !IsLoopback(*address)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--audit_token_file is set without --audit_ca_file, and ", peer,
+          " is another machine: the token would travel unencrypted; give the "
+          "authority of the peers' certificates"));
+    }
+  }
+  return InRange("audit_seconds", c.audit_seconds, 0.05, 86400.0);
+}
+
 }  // namespace
 
 absl::Status Validate(const Config& c) {
@@ -81,6 +110,7 @@ absl::Status Validate(const Config& c) {
   }
   const absl::Status checks[] = {
       CheckTls(c),
+      CheckAudit(c),
       CheckListen("listen", c.listen, Listener::kGrpc, c),
       CheckListen("http_listen", c.http_listen, Listener::kHttp, c),
       c.admin_listen.empty()
@@ -143,6 +173,13 @@ std::map<std::string, std::string> Settings(const Config& c) {
       {"blocks_ahead", text(c.blocks_ahead)},
       {"models_max", text(c.models_max)},
       {"smoke_draws", text(c.smoke_draws)},
+      {"gate_draws", text(c.gate_draws)},
+      {"gate_seconds", text(c.gate_seconds)},
+      {"automatic_rollback", c.automatic_rollback ? "true" : "false"},
+      {"audit_peers", c.audit_peers},
+      {"audit_seconds", text(c.audit_seconds)},
+      {"audit_ca_file", c.audit_ca_file},
+      {"audit_token_file", c.audit_token_file},
       {"stall_seconds", text(c.stall_seconds)},
       {"lame_duck_seconds", text(c.lame_duck_seconds)},
       {"drain_seconds", text(c.drain_seconds)},

@@ -53,6 +53,12 @@ struct Config {
   double gate_seconds = 60;        // 1..3600
   bool automatic_rollback = true;  // when production draws get worse
 
+  // Replicas to compare draws with, HOST:PORT separated by commas; empty: none.
+  std::string audit_peers;
+  double audit_seconds = 60;     // between comparisons, 0.05..86400
+  std::string audit_ca_file;     // TLS towards them: who signs certificates
+  std::string audit_token_file;  // to show them
+
   double stall_seconds = 60;     // a write that takes longer ends its stream
   double lame_duck_seconds = 0;  // between NOT_SERVING and refusing, 0..20
   double drain_seconds = 20;     // for calls to end by themselves, 0..24

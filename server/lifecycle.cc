@@ -151,10 +151,10 @@ void Lifecycle::GoLiveLocked(const VersionRef& version,
   SaveLocked();
   Watch(*version, gate == nullptr ? 0 : gate->ess().value());
   const auto& quality = version->manifest.quality();
-  metrics_->AddVersion(model, version->version, version->digest,
-                       version->manifest.log_weight_reference(), quality.ess(),
-                       quality.acceptance(),
-                       SecondsOf(version->manifest.publish_time()));
+  metrics_->AddVersion(
+      model, version->version, version->digest, version->numerics_mode,
+      version->manifest.log_weight_reference(), quality.ess(),
+      quality.acceptance(), SecondsOf(version->manifest.publish_time()));
   if (gate != nullptr) {
     metrics_->Gated(model, version->version, gate->ess().value(),
                     gate->acceptance().value());

@@ -15,6 +15,7 @@
 #include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
 #include "absl/strings/str_cat.h"
+#include "core/device.h"
 #include "core/factory.h"
 #include "core/http/address.h"
 #include "core/kernels/parallel.h"
@@ -90,6 +91,15 @@ ABSL_FLAG(double, gate_seconds, Defaults().gate_seconds,
 ABSL_FLAG(bool, automatic_rollback, Defaults().automatic_rollback,
           "Go back to the previous version when production draws of the live "
           "one are worse than at the gate, or not finite.");
+ABSL_FLAG(std::string, audit_peers, "",
+          "Replicas to compare draws with, HOST:PORT,...; empty: none.");
+ABSL_FLAG(double, audit_seconds, Defaults().audit_seconds,
+          "Time between comparisons.");
+ABSL_FLAG(std::string, audit_ca_file, "",
+          "TLS towards them: the CA that signs their certificates, PEM. The "
+          "server's own certificate is shown.");
+ABSL_FLAG(std::string, audit_token_file, "",
+          "A token of a sampler for them, mode 600.");
 ABSL_FLAG(double, stall_seconds, Defaults().stall_seconds,
           "A client that does not read for so long loses its stream.");
 ABSL_FLAG(double, lame_duck_seconds, Defaults().lame_duck_seconds,
@@ -130,6 +140,10 @@ Config ConfigFromFlags() {
   config.gate_draws = absl::GetFlag(FLAGS_gate_draws);
   config.gate_seconds = absl::GetFlag(FLAGS_gate_seconds);
   config.automatic_rollback = absl::GetFlag(FLAGS_automatic_rollback);
+  config.audit_peers = absl::GetFlag(FLAGS_audit_peers);
+  config.audit_seconds = absl::GetFlag(FLAGS_audit_seconds);
+  config.audit_ca_file = absl::GetFlag(FLAGS_audit_ca_file);
+  config.audit_token_file = absl::GetFlag(FLAGS_audit_token_file);
   config.stall_seconds = absl::GetFlag(FLAGS_stall_seconds);
   config.lame_duck_seconds = absl::GetFlag(FLAGS_lame_duck_seconds);
   config.drain_seconds = absl::GetFlag(FLAGS_drain_seconds);
@@ -145,6 +159,20 @@ SamplerFactory RealSamplers(const Config& config) {
     of_call.step_factor = step_factor;
     return MakeSampler(checkpoint.manifest.spec(), checkpoint.weights, of_call);
   };
+}
+
+RuntimeInfo Runtime(const Config& config) {
+  RuntimeInfo runtime = {.torch = TorchVersion(), .cuda = CudaVersion()};
+  if (config.device == "cpu") return runtime;
+  runtime.device_memory = [device = config.device] {
+    const DeviceMemory memory = MemoryOf(device).value_or(DeviceMemory());
+    return std::map<std::string, double>{
+        {"allocated", static_cast<double>(memory.allocated)},
+        {"reserved", static_cast<double>(memory.reserved)},
+        {"free", static_cast<double>(memory.free)},
+        {"total", static_cast<double>(memory.total)}};
+  };
+  return runtime;
 }
 
 int Fail(const absl::Status& status) {
@@ -210,8 +238,8 @@ int Serve(const Config& config) {
     }
     kill(getpid(), SIGTERM);
   };
-  auto server =
-      Server::Start(config, RealSamplers(config), MakeCouplings, on_end);
+  auto server = Server::Start(config, RealSamplers(config), MakeCouplings,
+                              on_end, Runtime(config));
   if (!server.ok()) return Fail(server.status());
   const auto port = [](const std::string& listen, int number) {
     const auto address = ParseAddress(listen);

@@ -112,6 +112,8 @@ void Metrics::AddModel(const std::string& model) {
   series.discarded = &discarded_->Add(labels);
   series.proposals = &proposals_->Add(labels);
   series.accepted = &accepted_->Add(labels);
+  series.replica_audits = &replica_audits_->Add(labels);
+  series.replica_mismatches = &replica_mismatches_->Add(labels);
   for (const char* kind : {"log_q", "action"}) {
     series.non_finite[kind] =
         &non_finite_->Add({{"model", model}, {"kind", kind}});
@@ -124,9 +126,10 @@ void Metrics::AddModel(const std::string& model) {
 }
 
 void Metrics::AddVersion(const std::string& model, int64_t version,
-                         const std::string& digest, double log_weight_reference,
-                         double published_ess, double published_acceptance,
-                         double published) {
+                         const std::string& digest,
+                         const std::string& numerics_mode,
+                         double log_weight_reference, double published_ess,
+                         double published_acceptance, double published) {
   AddModel(model);
   MutexLock lock(mutex_);
   const VersionKey key(model, version);
@@ -140,6 +143,7 @@ void Metrics::AddVersion(const std::string& model, int64_t version,
                                      {"version", absl::StrCat(version)}};
   VersionSeries series;
   series.digest = digest.substr(0, 12);
+  series.numerics_mode = numerics_mode;
   series.log_weight_reference = log_weight_reference;
   series.published = published;
   series.published_ess = &published_ess_->Add(labels);
@@ -183,6 +187,7 @@ void Metrics::SetSlot(const std::string& model, int64_t version,
   series.info = &model_info_->Add({{"model", model},
                                    {"version", absl::StrCat(version)},
                                    {"digest", series.digest},
+                                   {"numerics_mode", series.numerics_mode},
                                    {"slot", slot}});
   series.info->Set(1);
   if (slot != "live") return;
@@ -325,6 +330,14 @@ void Metrics::RejectionRuns(const std::string& model,
   }
 }
 
+void Metrics::ReplicaAudited(const std::string& model, bool same) {
+  MutexLock lock(mutex_);
+  if (ModelSeries* series = Model(model)) {
+    Add(series->replica_audits, 1);
+    Add(series->replica_mismatches, same ? 0 : 1);
+  }
+}
+
 void Metrics::Chain(const std::string& model, int64_t proposals,
                     int64_t accepted) {
   MutexLock lock(mutex_);
@@ -355,6 +368,11 @@ ModelFigures Metrics::Figures(const std::string& model) const {
 }
 
 std::string Metrics::Text() const {
+  if (runtime_.device_memory) {
+    for (const auto& [kind, bytes] : runtime_.device_memory()) {
+      device_memory_.at(kind)->Set(bytes);
+    }
+  }
   auto families = registry_.Collect();
   AppendProcessMetrics(&families);
   std::ostringstream text;

@@ -50,9 +50,18 @@ struct ModelFigures {
   double acceptance = 0;  // of all chain proposals; 0: none yet
 };
 
+// What the program runs on, as its main knows it.
+struct RuntimeInfo {
+  std::string torch;  // version of LibTorch
+  std::string cuda;   // and of its CUDA, empty without
+  // Bytes by kind, the same kinds each time; null: the device has no memory of
+  // its own. Called at every scrape, on any thread.
+  std::function<std::map<std::string, double>()> device_memory;
+};
+
 class Metrics {
  public:
-  Metrics();
+  explicit Metrics(RuntimeInfo runtime = {});
 
   // RPCs.
   void RpcStarted(const RpcName& rpc);
@@ -72,9 +81,9 @@ class Metrics {
   void AddModel(const std::string& model);
   // `published`: seconds since the epoch, 0 if unknown.
   void AddVersion(const std::string& model, int64_t version,
-                  const std::string& digest, double log_weight_reference,
-                  double published_ess, double published_acceptance,
-                  double published = 0);
+                  const std::string& digest, const std::string& numerics_mode,
+                  double log_weight_reference, double published_ess,
+                  double published_acceptance, double published = 0);
   // slot: "live" or "previous"; "" removes the version's series.
   void SetSlot(const std::string& model, int64_t version,
                const std::string& slot);
@@ -124,6 +133,10 @@ class Metrics {
   void RejectionRuns(const std::string& model,
                      const std::vector<uint64_t>& lengths);
 
+  // A comparison of draws with another replica, and one that could not be made.
+  void ReplicaAudited(const std::string& model, bool same);
+  void ReplicaAuditFailed() { replica_audit_failures_->Increment(); }
+
   ModelFigures Figures(const std::string& model) const;
   // The whole exposition, text format 0.0.4.
   std::string Text() const;
@@ -157,11 +170,14 @@ class Metrics {
     Counter* discarded;
     Counter* proposals;
     Counter* accepted;
+    Counter* replica_audits;
+    Counter* replica_mismatches;
     std::map<std::string, Counter*> non_finite;
     int64_t live = 0;
   };
   struct VersionSeries {
     std::string digest;
+    std::string numerics_mode;
     double log_weight_reference = 0;
     double published = 0;
     Gauge* info = nullptr;
@@ -211,6 +227,8 @@ class Metrics {
   Family<Counter>* discarded_;
   Family<Counter>* proposals_;
   Family<Counter>* accepted_;
+  Family<Counter>* replica_audits_;
+  Family<Counter>* replica_mismatches_;
   Family<Counter>* non_finite_;
   Family<Gauge>* model_info_;
   Family<Gauge>* published_timestamp_;
@@ -227,11 +245,14 @@ class Metrics {
   Gauge* repository_success_;
   std::map<std::string, Counter*> repository_errors_;
   Counter* dropped_observations_;
+  Counter* replica_audit_failures_;
   Counter* device_busy_;
   Counter* device_oom_;
   Counter* device_errors_;
   Histogram* write_wait_all_;
 
+  const RuntimeInfo runtime_;
+  std::map<std::string, Gauge*> device_memory_;  // constant keys
   WeightsListener weights_listener_;
   // Constant after construction.
   std::map<RpcName, RpcSeries> rpcs_;

@@ -85,6 +85,10 @@ void Metrics::CreateFamilies() {
   proposals_ = counter("chain_proposals_total", "Metropolis proposals.");
   accepted_ = counter("chain_proposals_accepted_total",
                       "Metropolis proposals that were accepted.");
+  replica_audits_ =
+      counter("replica_audits_total", "Tiles compared with another replica's.");
+  replica_mismatches_ = counter("replica_audit_mismatch_total",
+                                "Of them, those that were other bytes.");
   non_finite_ = counter("nonfinite_values_total",
                         "Draws whose log q or action is not finite.");
   model_info_ = gauge("model_info", "Loaded versions; always 1.");
@@ -134,7 +138,7 @@ void Metrics::CreateRpcSeries(const RpcName& rpc, bool streaming) {
   rpcs_[rpc] = series;
 }
 
-Metrics::Metrics() {
+Metrics::Metrics(RuntimeInfo runtime) : runtime_(std::move(runtime)) {
   CreateFamilies();
   for (const RpcName& rpc : {RpcName{"SamplerService", "StreamSamples"},
                              {"SamplerService", "EvaluateLogProb"},
@@ -200,6 +204,9 @@ Metrics::Metrics() {
   const auto single = [this](const char* name, const char* help) {
     return &BuildCounter().Name(name).Help(help).Register(registry_).Add({});
   };
+  replica_audit_failures_ =
+      single("latticed_replica_audit_failures_total",
+             "Comparisons with another replica that could not be made.");
   device_busy_ = single("latticed_device_busy_seconds_total",
                         "Time that the device drew.");
   device_oom_ = single("latticed_device_oom_total",
@@ -212,8 +219,20 @@ Metrics::Metrics() {
       .Register(registry_)
       .Add({{"version", kVersion},
             {"revision", kRevision},
-            {"grpc", grpc::Version()}})
+            {"grpc", grpc::Version()},
+            {"torch", runtime_.torch},
+            {"cuda", runtime_.cuda}})
       .Set(1);
+  if (runtime_.device_memory) {
+    Family<Gauge>& memory =
+        BuildGauge()
+            .Name("latticed_device_memory_bytes")
+            .Help("Of the device, and what LibTorch holds of it.")
+            .Register(registry_);
+    for (const auto& [kind, bytes] : runtime_.device_memory()) {
+      device_memory_[kind] = &memory.Add({{"kind", kind}});
+    }
+  }
 }
 
 }  // namespace latticed

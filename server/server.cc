@@ -86,7 +86,7 @@ absl::Status PortTaken(const char* flag, const std::string& address) {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
-    OnEnd on_end) {
+    OnEnd on_end, RuntimeInfo runtime) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::channelz::experimental::InitChannelzService();
   const auto models = ListModels(config.repository);
@@ -104,7 +104,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   context->couplings = std::move(couplings);
   context->token_key = *std::move(key);
   context->store = std::make_shared<FlowStore>();
-  context->metrics = std::make_shared<Metrics>();
+  context->metrics = std::make_shared<Metrics>(std::move(runtime));
   context->calls = std::make_shared<CallRegistry>();
   server->executor_ = std::make_shared<Executor>(config.reply_threads);
   context->executor = server->executor_;
@@ -163,6 +163,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     server->SetServing(model, context->store->Live(model) != nullptr);
   }
   server->watcher_->Start();
+  if (!config.audit_peers.empty()) {
+    auto auditor = Auditor::Start(config, context->store, context->scheduler,
+                                  context->metrics);
+    if (!auditor.ok()) return auditor.status();
+    server->auditor_ = *std::move(auditor);
+  }
   server->housekeeper_ =
       std::thread([raw = server.get()] { raw->Housekeep(); });
   server->refresher_ =
@@ -388,6 +394,7 @@ Server::~Server() {
   // Not in Drain: a mount that hangs would hang it.
   if (refresher_.joinable()) refresher_.join();
   http_ = nullptr;
+  auditor_ = nullptr;
   watcher_ = nullptr;
   gatekeeper_ = nullptr;
   admin_grpc_ = nullptr;

@@ -16,6 +16,7 @@
 #include "core/http/http_server.h"
 #include "grpcpp/server.h"
 #include "server/admin_service.h"
+#include "server/auditor.h"
 #include "server/auth.h"
 #include "server/call.h"
 #include "server/chain_service.h"
@@ -39,12 +40,13 @@ class Server {
   // Checks the repository, opens both ports, loads every model once, and
   // returns a server that answers. `config` has been validated. NOT_FOUND,
   // FAILED_PRECONDITION or PERMISSION_DENIED for the repository, UNAVAILABLE
-  // for a port that is taken; FAILED_PRECONDITION for certificates and tokens.
+  // for a port that is taken; FAILED_PRECONDITION for certificates and tokens,
+  // also those for auditing peers.
   // `on_end`: the server should be drained, by whoever owns it; called once for
   // each reason at most.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
-      OnEnd on_end = nullptr);
+      OnEnd on_end = nullptr, RuntimeInfo runtime = {});
   ~Server();  // drains without waiting for calls
 
   int grpc_port() const { return grpc_port_; }
@@ -80,6 +82,7 @@ class Server {
   std::shared_ptr<Lifecycle> lifecycle_;
   std::shared_ptr<Gatekeeper> gatekeeper_;
   std::unique_ptr<Watcher> watcher_;
+  std::unique_ptr<Auditor> auditor_;  // null: no peers
   std::unique_ptr<SamplerServiceImpl> sampler_service_;
   std::unique_ptr<ChainServiceImpl> chain_service_;
   std::unique_ptr<ModelServiceImpl> model_service_;

@@ -228,7 +228,8 @@ TEST_F(LifecycleTest, NonFiniteDrawsTakeAVersionBack) {
   // Its series are those of the live version again.
   EXPECT_EQ(MetricValue(Page(), "latticed_model_info{digest=\"" +
                                     Version(1).digest().substr(0, 12) +
-                                    "\",model=\"toy\",slot=\"live\","
+                                    "\",model=\"toy\",numerics_mode=\"float32 "
+                                    "tile=16 toy cpu\",slot=\"live\","
                                     "version=\"1\"}"),
             1);
   Restart();

@@ -145,7 +145,8 @@ TEST_F(MetricsPage, HttpAnswersWhatItHasAndRefusesTheRest) {
 TEST(Metrics, ValuesThatAreNotFiniteNeverReachAMetric) {
   Metrics metrics;
   metrics.AddModel("m");
-  metrics.AddVersion("m", 1, "d", /*log_weight_reference=*/NAN, NAN, INFINITY);
+  metrics.AddVersion("m", 1, "d", "mode", /*log_weight_reference=*/NAN, NAN,
+                     INFINITY);
   WeightSums sums;
   sums.Add(1.0);
   metrics.Weights("m", 1, sums);

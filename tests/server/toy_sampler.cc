@@ -175,9 +175,10 @@ Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow) {
   return *std::move(published);
 }
 
-SamplerFactory ToySamplers() {
-  return [](const Checkpoint& checkpoint,
-            int step_factor) -> absl::StatusOr<std::unique_ptr<TileSampler>> {
+SamplerFactory ToySamplers(int numerics) {
+  return [numerics](
+             const Checkpoint& checkpoint,
+             int step_factor) -> absl::StatusOr<std::unique_ptr<TileSampler>> {
     const std::vector<float>& values = checkpoint.weights.at("toy").values;
     const v1::ModelSpec& spec = checkpoint.manifest.spec();
     ToyFlow flow;
@@ -189,7 +190,7 @@ SamplerFactory ToySamplers() {
     flow.nan_every = static_cast<int>(values[1]);
     flow.delay_us = static_cast<int>(values[2]);
     flow.throw_from = static_cast<int64_t>(values[3]);
-    flow.numerics = static_cast<int>(values[5]);
+    flow.numerics = numerics != 1 ? numerics : static_cast<int>(values[5]);
     flow.well = values[6];
     flow.collapsed = values[7] != 0;
     flow.step_error = step_factor == 1 ? values[8] : 0;

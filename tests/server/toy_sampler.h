@@ -57,7 +57,8 @@ struct ToyFlow {
 
 // Publishes the flow as the next version of its model.
 Checkpoint PublishToy(const std::string& repository, const ToyFlow& flow);
-SamplerFactory ToySamplers();
+// `numerics` other than 1: as ToyFlow's, for every flow.
+SamplerFactory ToySamplers(int numerics = 1);
 // Of free fields only.
 CouplingsOf ToyCouplings();
 

@@ -1,0 +1,25 @@
+// What LibTorch is and what its device has.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace latticed {
+
+std::string TorchVersion();  // "1.13.1"
+std::string CudaVersion();   // "13.0"; empty for a LibTorch without
+
+struct DeviceMemory {
+  // Bytes. Held by tensors, and by LibTorch for tensors to come; of the device.
+  int64_t allocated = 0;
+  int64_t reserved = 0;
+  int64_t free = 0;
+  int64_t total = 0;
+};
+
+// None for the CPU. `device` as in SamplerOptions, one that a sampler has been
+// made for. Thread-safe.
+std::optional<DeviceMemory> MemoryOf(const std::string& device);
+
+}  // namespace latticed

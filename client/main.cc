@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
@@ -36,7 +37,32 @@ void InstallSignals() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-int Main(const std::vector<std::string>& arguments) {
+using Run = int (*)(const CommandOptions&, const Interrupt&);
+constexpr std::pair<const char*, Run> kCommands[] = {
+    {"models", RunModels},   {"sample", RunSample}, {"chain", RunChain},
+    {"measure", RunMeasure}, {"score", RunScore},   {"verify", RunVerify},
+    {"admin", RunAdmin}};
+
+auto FindCommand(const std::string& name) {
+  return std::find_if(std::begin(kCommands), std::end(kCommands),
+                      [&](const auto& known) { return known.first == name; });
+}
+
+// Flags may come before the command: then it is the first argument that is the
+// name of one.
+std::vector<std::string> CommandFirst(std::vector<std::string> arguments) {
+  const auto command = std::find_if(
+      arguments.begin(), arguments.end(), [](const std::string& argument) {
+        return FindCommand(argument) != std::end(kCommands);
+      });
+  if (command != arguments.end() && absl::StartsWith(arguments[0], "--")) {
+    std::rotate(arguments.begin(), command, command + 1);
+  }
+  return arguments;
+}
+
+int Main(const std::vector<std::string>& as_typed) {
+  const std::vector<std::string> arguments = CommandFirst(as_typed);
   const std::string command = arguments.empty() ? "" : arguments[0];
   if (command == "--help" || command == "-h" || command == "help") {
     const std::string topic = arguments.size() > 1 ? arguments[1] : "";
@@ -47,14 +73,7 @@ int Main(const std::vector<std::string>& arguments) {
     std::printf("latticectl %s\n", kBuildId);
     return kExitOk;
   }
-  using Run = int (*)(const CommandOptions&, const Interrupt&);
-  static constexpr std::pair<const char*, Run> kCommands[] = {
-      {"models", RunModels},   {"sample", RunSample}, {"chain", RunChain},
-      {"measure", RunMeasure}, {"score", RunScore},   {"verify", RunVerify},
-      {"admin", RunAdmin}};
-  const auto* const found =
-      std::find_if(std::begin(kCommands), std::end(kCommands),
-                   [&](const auto& known) { return known.first == command; });
+  const auto* const found = FindCommand(command);
   if (found == std::end(kCommands)) {
     PrintError(absl::InvalidArgumentError(
         command.empty() ? std::string("a command is missing")
@@ -64,7 +83,7 @@ int Main(const std::vector<std::string>& arguments) {
   }
   CommandOptions options;
   options.command_line =
-      absl::StrCat("latticectl ", absl::StrJoin(arguments, " "));
+      absl::StrCat("latticectl ", absl::StrJoin(as_typed, " "));
   const absl::Status parsed =
       ParseCommand(command, {arguments.begin() + 1, arguments.end()}, &options);
   if (!parsed.ok()) {

@@ -173,6 +173,14 @@ TEST_F(Latticectl, ModelsShowsWhatIsLive) {
       FakeServer::Digest(1));
 }
 
+TEST_F(Latticectl, FlagsMayComeBeforeTheCommand) {
+  FakeServer server;
+  const Finished after = Run({"models"}, &server);
+  const Finished before = Run({"--server", server.target(), "models"}, nullptr);
+  EXPECT_EQ(before.code, 0) << before.err;
+  EXPECT_EQ(before.out, after.out);
+}
+
 TEST_F(Latticectl, NoServerExitsWithTwoAndSaysHowToStartOne) {
   FakeServer gone;
   gone.Stop();

@@ -147,6 +147,44 @@ TEST_F(Overload, AMillionDrawsTakeNoMoreMemoryThanAHundredThousand) {
   EXPECT_LT(peak(1000000), before + (16 << 10));
 }
 
+// In tiles, which the device draws one after the other all the time: each
+// stream has three blocks of 800 tiles to go. In turn after all of them a
+// request would wait for a hundred tiles and more.
+TEST_F(Overload, ASmallRequestOvertakesAHundredGreedyStreams) {
+  ToyFlow flow;
+  flow.delay_us = 3000;
+  Start(flow);
+  std::vector<Held> greedy;
+  for (int i = 0; i < 100; ++i) {
+    greedy.push_back(Hold(uint64_t{1} << 30));
+    ASSERT_TRUE(greedy.back().open);
+  }
+  const auto channel = Connect(server_->grpc_port());
+  const auto stub = v1::SamplerService::NewStub(channel);
+  v1::SampleRequest request;
+  request.mutable_model()->set_model("toy");
+  request.set_count(16);
+  constexpr int kRequests = 300;
+  std::vector<int64_t> tiles;
+  int64_t of_others = 0;
+  for (int i = 0; i < kRequests; ++i) {
+    grpc::ClientContext context;
+    v1::SampleResponse response;
+    const int64_t before = ToyTiles();
+    ASSERT_TRUE(stub->Sample(&context, request, &response).ok());
+    tiles.push_back(ToyTiles() - before);
+    of_others += tiles.back() - 1;
+    std::this_thread::sleep_for(milliseconds(1));
+  }
+  std::sort(tiles.begin(), tiles.end());
+  const int64_t p99 = tiles[kRequests * 99 / 100];
+  RecordProperty("figure", "behind 100 greedy streams: median " +
+                               std::to_string(tiles[kRequests / 2]) +
+                               " tiles, p99 " + std::to_string(p99));
+  EXPECT_LE(p99, 4);
+  EXPECT_GT(of_others, 0) << "the control: there was somebody to overtake";
+}
+
 TEST_F(Overload, ACancelledStreamStopsItsDraws) {
   ToyFlow flow;
   flow.delay_us = 5000;

@@ -1,5 +1,6 @@
 // latticed: flags -> Config -> parts -> serve.
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -213,10 +214,12 @@ absl::Status HandleSignals() {
   return absl::OkStatus();
 }
 
-// Returns the signal.
+// Returns the signal. In poll, because the thread sanitizer holds a signal back
+// from a thread that waits in read.
 int WaitForSignal() {
   char byte = 0;
-  while (read(wake_up[0], &byte, 1) != 1) {
+  pollfd end = {.fd = wake_up[0], .events = POLLIN, .revents = 0};
+  while (poll(&end, 1, -1) != 1 || read(wake_up[0], &byte, 1) != 1) {
   }
   return byte;
 }

@@ -74,7 +74,11 @@ class Server:
     def end(self, timeout=60):
         """The exit code after SIGTERM; the files stay."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=timeout)
+        try:
+            code = self.process.wait(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()  # or ctest would wait for its output for ever
+            raise
         self.process.stdout.close()
         self.process = None
         return code

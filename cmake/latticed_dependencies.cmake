@@ -1,5 +1,8 @@
 # Third-party packages; the list of Debian packages is scripts/packages.txt.
 find_package(Threads REQUIRED)
+# Not from where LibTorch is: see torch_headers.cmake.
+find_path(Protobuf_INCLUDE_DIR google/protobuf/message.h
+  NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH)
 find_package(Protobuf REQUIRED)
 find_package(absl REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
@@ -11,6 +14,8 @@ if(NOT DEFINED TORCH_CUDA_ARCH_LIST AND NOT DEFINED ENV{TORCH_CUDA_ARCH_LIST})
   set(TORCH_CUDA_ARCH_LIST 9.0)
 endif()
 find_package(Torch 1.13 REQUIRED)
+include(torch_headers)
+latticed_hide_torch_protobuf()
 if("${TORCH_CXX_FLAGS}" MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
   message(FATAL_ERROR "The LibTorch of ${Torch_DIR} is built for the old "
     "libstdc++ ABI, gRPC and protobuf for the current one: they do not link. "

@@ -11,8 +11,8 @@ namespace {
 constexpr uint32_t kIntervalMax = uint32_t{1} << 20;
 constexpr uint32_t kRepeatsMax = 1000;
 constexpr uint32_t kHmcStepsMax = 1000;
-// An update holds a reply thread; this much takes some 50 ms.
-constexpr int64_t kSiteUpdatesMax = int64_t{1} << 22;
+// An update holds a reply thread, for this much up to 80 ms.
+constexpr int64_t kSiteUpdatesMax = int64_t{1} << 20;
 
 }  // namespace
 

@@ -25,10 +25,10 @@ function(latticed_library name)
     PRIVATE ${arg_PRIVATE})
 endfunction()
 
-# latticed_timeout(TEST s): ten times as long for the long forms.
+# latticed_timeout(TEST s): twenty times as long for the long forms.
 function(latticed_timeout test seconds)
   if(LATTICED_LONG_TESTS)
-    math(EXPR seconds "10 * ${seconds}")
+    math(EXPR seconds "20 * ${seconds}")
   endif()
   set_tests_properties(${test} PROPERTIES TIMEOUT ${seconds})
 endfunction()

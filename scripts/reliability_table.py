@@ -70,6 +70,25 @@ def gtest_results(build, entry):
     return results
 
 
+def thread_sanitizer(build):
+    """F31, of the tsan preset's own run beside this one."""
+    path = os.path.join(os.path.dirname(os.path.abspath(build)),
+                        "tsan/ctest.log")
+    result, measured = "not run", "-"
+    if os.path.exists(path):
+        with open(path, errors="replace") as file:
+            closing = re.findall(r"\d+% tests passed, (\d+) tests failed out "
+                                 r"of (\d+)", file.read())
+        if closing:
+            failed, tests = map(int, closing[-1])
+            result = "**failed**" if failed else "passed"
+            day = datetime.date.fromtimestamp(os.path.getmtime(path))
+            measured = f"{tests - failed} of {tests} tests, {day}"
+    return ("| F31 | every thread of ours | no data race; only frames of third "
+            "parties are suppressed (`tests/tsan.supp`) | "
+            f"{result} | {measured} | `scripts/test --tsan` |")
+
+
 def table(build):
     status, printed = ctest_log(build)
     rows, all_passed = [], True
@@ -93,6 +112,7 @@ def table(build):
         rows.append(f"| {number} | {event} | {holds} | "
                     f"{'passed' if passed else '**failed or not run**'} | "
                     f"{'; '.join(figures) or '-'} | {names} |")
+    rows.append(thread_sanitizer(build))
     head = ["| fault | what happens | what must hold | result | measured "
             "| ctest entries |", "|---|---|---|---|---|---|"]
     return "\n".join(head + rows) + "\n", all_passed
@@ -103,7 +123,7 @@ def main():
     build = arguments[0] if arguments else os.path.join(ROOT, "build/dev")
     text, all_passed = table(build)
     if "--write" in sys.argv:
-        form = "long" if os.environ.get("LATTICED_LONG_TESTS") else "short"
+        form = "long" if os.path.basename(build.rstrip("/")) == "long" else "short"
         commit = subprocess.run(
             ["git", "-C", ROOT, "describe", "--always", "--dirty"],
             capture_output=True, text=True, check=True).stdout.strip()

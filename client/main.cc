@@ -48,14 +48,19 @@ auto FindCommand(const std::string& name) {
                       [&](const auto& known) { return known.first == name; });
 }
 
-// Flags may come before the command: then it is the first argument that is the
-// name of one.
+// Flags may come before the command: it is the first argument that is neither a
+// flag nor the value of one.
 std::vector<std::string> CommandFirst(std::vector<std::string> arguments) {
-  const auto command = std::find_if(
-      arguments.begin(), arguments.end(), [](const std::string& argument) {
-        return FindCommand(argument) != std::end(kCommands);
-      });
-  if (command != arguments.end() && absl::StartsWith(arguments[0], "--")) {
+  auto command = arguments.begin();
+  while (command != arguments.end() && absl::StartsWith(*command, "--")) {
+    const bool alone = absl::StrContains(*command, '=') ||
+                       *command == "--quiet" || *command == "--json" ||
+                       *command == "--force" || *command == "--all" ||
+                       *command == "--help";
+    ++command;
+    if (!alone && command != arguments.end()) ++command;
+  }
+  if (command != arguments.end()) {
     std::rotate(arguments.begin(), command, command + 1);
   }
   return arguments;

@@ -1,8 +1,13 @@
 # Third-party packages; the list of Debian packages is scripts/packages.txt.
 find_package(Threads REQUIRED)
-# Not from where LibTorch is: see torch_headers.cmake.
-find_path(Protobuf_INCLUDE_DIR google/protobuf/message.h
-  NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH)
+# Not those that LibTorch brings along: see torch_headers.cmake.
+find_path(Protobuf_INCLUDE_DIR google/protobuf/message.h)
+if(EXISTS ${Protobuf_INCLUDE_DIR}/ATen/ATen.h AND
+    NOT Protobuf_INCLUDE_DIR STREQUAL "/usr/include")
+  unset(Protobuf_INCLUDE_DIR CACHE)
+  find_path(Protobuf_INCLUDE_DIR google/protobuf/message.h
+    NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH)
+endif()
 find_package(Protobuf REQUIRED)
 find_package(absl REQUIRED)
 find_package(gRPC CONFIG REQUIRED)

@@ -5,7 +5,8 @@
 # Sets `out` to `directory`, or to a view of it without google/protobuf.
 function(latticed_without_protobuf directory out)
   set(${out} ${directory} PARENT_SCOPE)
-  if(NOT EXISTS ${directory}/google/protobuf OR directory MATCHES "^/usr")
+  if(NOT EXISTS ${directory}/google/protobuf OR
+      directory STREQUAL "/usr/include")
     return()
   endif()
   string(SHA256 name ${directory})

@@ -18,8 +18,8 @@ struct DeviceMemory {
   int64_t total = 0;
 };
 
-// None for the CPU. `device` as in SamplerOptions, one that a sampler has been
-// made for. Thread-safe.
+// None for the CPU, and while nothing has been allocated. `device` as in
+// SamplerOptions. Thread-safe.
 std::optional<DeviceMemory> MemoryOf(const std::string& device);
 
 }  // namespace latticed

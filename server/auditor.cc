@@ -5,10 +5,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "core/http/address.h"
 #include "grpcpp/create_channel.h"
 #include "latticed/v1/sampler.grpc.pb.h"
 #include "server/auth.h"
@@ -33,23 +30,38 @@ int64_t DrawsOf(const ServedVersion& version) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Auditor>> Auditor::Start(
+absl::StatusOr<std::unique_ptr<Auditor>> Auditor::Create(
     const Config& config, std::shared_ptr<FlowStore> store,
     std::shared_ptr<Scheduler> scheduler, std::shared_ptr<Metrics> metrics) {
   std::unique_ptr<Auditor> auditor(new Auditor(
       config, std::move(store), std::move(scheduler), std::move(metrics)));
+  const auto peers = AuditPeers(config);
+  if (!peers.ok()) return peers.status();
+  for (const std::string& name : *peers) {
+    auditor->peers_.push_back({.name = name, .channel = nullptr});
+  }
+  const absl::Status connected = auditor->Connect();
+  if (!connected.ok()) return connected;
+  return auditor;
+}
+
+void Auditor::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+absl::Status Auditor::Connect() {
   std::shared_ptr<grpc::ChannelCredentials> credentials =
       grpc::InsecureChannelCredentials();
-  if (!config.audit_ca_file.empty()) {
+  if (!config_.audit_ca_file.empty()) {
     grpc::SslCredentialsOptions ssl;
-    auto text = ReadCredentialFile("audit_ca_file", config.audit_ca_file,
+    auto text = ReadCredentialFile("audit_ca_file", config_.audit_ca_file,
                                    kPemBytesMax, false);
     if (!text.ok()) return text.status();
     ssl.pem_root_certs = *std::move(text);
-    if (!config.tls_certificate_file.empty()) {
+    if (!config_.tls_certificate_file.empty()) {
       const auto own =
-          ReadTlsMaterial({.certificate = config.tls_certificate_file,
-                           .key = config.tls_key_file,
+          ReadTlsMaterial({.certificate = config_.tls_certificate_file,
+                           .key = config_.tls_key_file,
                            .client_ca = ""},
                           absl::Now());
       if (!own.ok()) return own.status();
@@ -58,25 +70,24 @@ absl::StatusOr<std::unique_ptr<Auditor>> Auditor::Start(
     }
     credentials = grpc::SslCredentials(ssl);
   }
-  if (!config.audit_token_file.empty()) {
-    auto text = ReadCredentialFile("audit_token_file", config.audit_token_file,
-                                   kTokenBytesMax, true);
+  std::string token;
+  if (!config_.audit_token_file.empty()) {
+    const auto text = ReadCredentialFile(
+        "audit_token_file", config_.audit_token_file, kTokenBytesMax, true);
     if (!text.ok()) return text.status();
-    auditor->bearer_token_ = std::string(absl::StripAsciiWhitespace(*text));
+    token = std::string(absl::StripAsciiWhitespace(*text));
   }
-  for (const absl::string_view peer :
-       absl::StrSplit(config.audit_peers, ',', absl::SkipWhitespace())) {
-    const std::string name(absl::StripAsciiWhitespace(peer));
-    auditor->peers_.push_back({name, grpc::CreateChannel(name, credentials)});
+  bearer_token_ = token;
+  for (Peer& peer : peers_) {
+    peer.channel = grpc::CreateChannel(peer.name, credentials);
   }
-  auditor->thread_ = std::thread([raw = auditor.get()] { raw->Run(); });
-  return auditor;
+  return absl::OkStatus();
 }
 
 Auditor::Auditor(const Config& config, std::shared_ptr<FlowStore> store,
                  std::shared_ptr<Scheduler> scheduler,
                  std::shared_ptr<Metrics> metrics)
-    : seconds_(config.audit_seconds),
+    : config_(config),
       store_(std::move(store)),
       scheduler_(std::move(scheduler)),
       metrics_(std::move(metrics)) {}
@@ -97,7 +108,8 @@ bool Auditor::Stopping() const {
 }
 
 void Auditor::Run() {
-  const std::chrono::milliseconds period(static_cast<int64_t>(1000 * seconds_));
+  const std::chrono::milliseconds period(
+      static_cast<int64_t>(1000 * config_.audit_seconds));
   for (size_t turn = 0;; ++turn) {
     const auto due = std::chrono::steady_clock::now() + period;
     while (std::chrono::steady_clock::now() < due) {
@@ -122,6 +134,8 @@ void Auditor::Run() {
       }
     }
     peer.failing = !status.ok();
+    // What cannot be read now is used as it was.
+    if (!status.ok()) Connect().IgnoreError();
   }
 }
 

@@ -1,7 +1,7 @@
 // Compares draws with other replicas: the same stream under the same digest
 // must be the same bytes everywhere.
 //
-// Every `audit_seconds` the next live model and the next peer: one tile of a
+// Every `audit_seconds` the next live model and the next peer: a tile of a
 // fresh stream at a random index, drawn here in the background and asked of the
 // peer by Sample. A peer that has not the version, or draws in another numerics
 // mode or build, promises nothing and is not compared. A difference is counted
@@ -26,11 +26,15 @@ namespace latticed {
 
 class Auditor {
  public:
-  // Reads the files of `config`. FAILED_PRECONDITION names the flag.
-  static absl::StatusOr<std::unique_ptr<Auditor>> Start(
+  // Reads the files of `config`; again whenever a comparison could not be made,
+  // since certificates and tokens are replaced. FAILED_PRECONDITION names the
+  // flag. `config` has peers.
+  static absl::StatusOr<std::unique_ptr<Auditor>> Create(
       const Config& config, std::shared_ptr<FlowStore> store,
       std::shared_ptr<Scheduler> scheduler, std::shared_ptr<Metrics> metrics);
   ~Auditor();  // stops, also a call that waits for its peer
+
+  void Start();
 
  private:
   struct Peer {
@@ -45,6 +49,7 @@ class Auditor {
     bool operator==(const Draws&) const = default;
   };
 
+  absl::Status Connect();
   Auditor(const Config& config, std::shared_ptr<FlowStore> store,
           std::shared_ptr<Scheduler> scheduler,
           std::shared_ptr<Metrics> metrics);
@@ -57,7 +62,7 @@ class Auditor {
                                   const StreamId& stream, uint64_t first_index);
   bool Stopping() const;
 
-  const double seconds_;
+  const Config config_;
   const std::shared_ptr<FlowStore> store_;
   const std::shared_ptr<Scheduler> scheduler_;
   const std::shared_ptr<Metrics> metrics_;

@@ -101,8 +101,7 @@ void StreamCall::Advance() {
   grpc::Status status;
   {
     MutexLock lock(mutex_);
-    const bool ending = broken_ || draining_ || finished_;
-    while (!ending && !end_ && outbox_.size() < kOutboxMax && Produce()) {
+    while (!Ending() && !end_ && outbox_.size() < kOutboxMax && Produce()) {
     }
     if (finished_ || writing_) return;
     if (broken_) {

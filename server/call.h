@@ -121,7 +121,10 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   struct Outgoing {
     grpc::ByteBuffer message;
     std::string model;
-    int64_t draws = 0;        // that the message delivers
+    int64_t draws = 0;  // that the message delivers
+    // Counts as drawn and not yet sent until the message is out, also where the
+    // message has copies.
+    std::shared_ptr<BlockMemory> memory;
     uint64_t next_index = 0;  // where a client that has it goes on
   };
 
@@ -138,6 +141,10 @@ class StreamCall : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     if (job_ != nullptr) job_->Cancel();
   }
 
+  // Nothing more will be produced.
+  bool Ending() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return broken_ || draining_ || finished_;
+  }
   // Produces what is ready, then writes or finishes.
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
   // For DrawRequest::on_block.

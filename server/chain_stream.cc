@@ -134,6 +134,7 @@ grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
   v1::RunChainRequest request;
   grpc::Status status =
       Decode(bytes, &request, kTokenBytesMax + kRequestBytesMax);
+  if (status.ok() && !request.has_token()) status = CheckSize(bytes.Length());
   if (!status.ok()) return status;
   switch (request.start_case()) {
     case v1::RunChainRequest::kChain:
@@ -164,7 +165,7 @@ grpc::Status ChainStream::Begin(const grpc::ByteBuffer& bytes) {
     } else if (chain.state.updates == 0) {
       status = Submit(chain.state.index, 1, &chain);
     } else {
-      status = Evaluate(chain.state.phi, &chain.job);
+      status = Evaluate(chain.state.phi, /*has_place=*/false, &chain.job);
     }
     if (!status.ok()) {
       CancelDraws();
@@ -205,9 +206,10 @@ grpc::Status ChainStream::Submit(uint64_t first_index, uint64_t count,
   // By what is drawn, not by what is sent: blocks end where they would if
   // nothing had been rejected. CoerceBlockBytes keeps the share of many chains
   // from becoming too small.
-  draws.block_draws =
-      BlockDraws(*version_, chain->state.content, block_bytes_max_);
-  draws.phi = chain->state.content.phi || chain->state.update_interval > 0;
+  BlockContent drawn = chain->state.content;
+  drawn.phi = drawn.phi || chain->state.update_interval > 0;
+  draws.block_draws = BlockDraws(*version_, drawn, block_bytes_max_);
+  draws.phi = drawn.phi;
   draws.peer = peer_;
   draws.on_block = AdvanceLater();
   chain->job = nullptr;  // leaves its place to the next
@@ -215,6 +217,7 @@ grpc::Status ChainStream::Submit(uint64_t first_index, uint64_t count,
 }
 
 grpc::Status ChainStream::Evaluate(const std::vector<float>& phi,
+                                   bool has_place,
                                    std::unique_ptr<DrawJob>* job) {
   DrawRequest draws;
   draws.version = version_;
@@ -222,8 +225,8 @@ grpc::Status ChainStream::Evaluate(const std::vector<float>& phi,
   draws.block_draws = 1;
   draws.phi = false;
   draws.given = std::make_shared<const std::vector<float>>(phi);
-  // The server's own: a chain that runs must not fail for want of a place.
-  draws.peer = "";
+  draws.peer = peer_;
+  draws.has_place = has_place;
   draws.on_block = AdvanceLater();
   return context_->scheduler->Submit(std::move(draws), job);
 }
@@ -261,42 +264,60 @@ std::string ChainStream::Token() const {
   return SealToken(context_->token_key, set);
 }
 
-grpc::Status ChainStream::BeginUpdate(Chain* chain) {
-  const ChainState& state = chain->state;
-  chain->updated.phi = chain->site.phi;
-  chain->monitor.update_acceptance +=
-      UpdateConfiguration(state.update, *action_, state.stream, state.step,
-                          absl::MakeSpan(chain->updated.phi));
-  return Evaluate(chain->updated.phi, &chain->evaluation);
+void ChainStream::BeginUpdate(size_t c) {
+  Chain& chain = chains_[c];
+  chain.updating = true;
+  context_->executor->Post(
+      [weak = weak_from_this(), c, action = *action_,
+       update = chain.state.update, stream = chain.state.stream,
+       step = chain.state.step, phi = chain.site.phi]() mutable {
+        const auto call = weak.lock();
+        if (call == nullptr) return;
+        const double acceptance = UpdateConfiguration(
+            update, action, stream, step, absl::MakeSpan(phi));
+        static_cast<ChainStream&>(*call).Updated(c, std::move(phi), acceptance);
+      });
 }
 
-grpc::Status ChainStream::WalkOn(Chain* chain) {
-  while (!chain->walked) {
-    DrawJob& job =
-        chain->evaluation != nullptr ? *chain->evaluation : *chain->job;
-    if (chain->walk == nullptr || chain->evaluation != nullptr) {
+void ChainStream::Updated(size_t c, std::vector<float> phi, double acceptance) {
+  {
+    MutexLock lock(mutex_);
+    if (Ending()) return;
+    Chain& chain = chains_[c];
+    chain.updating = false;
+    chain.monitor.update_acceptance += acceptance;
+    chain.updated.phi = std::move(phi);
+    const grpc::Status status =
+        Evaluate(chain.updated.phi, /*has_place=*/true, &chain.evaluation);
+    if (!status.ok()) end_ = status;
+  }
+  Advance();
+}
+
+grpc::Status ChainStream::WalkOn(size_t c) {
+  Chain& chain = chains_[c];
+  while (!chain.walked && !chain.updating) {
+    DrawJob& job = chain.evaluation != nullptr ? *chain.evaluation : *chain.job;
+    if (chain.walk == nullptr || chain.evaluation != nullptr) {
       std::unique_ptr<Block> block = job.Pop();
       if (block == nullptr) return job.Failure();
-      if (chain->recalling) {
-        const grpc::Status status = Recall(*block, chain);
+      if (chain.recalling) {
+        const grpc::Status status = Recall(*block, &chain);
         if (!status.ok()) return status;
         continue;
       }
-      if (chain->evaluation != nullptr) {
-        chain->updated.log_q = block->log_q()[0];
-        chain->updated.action = block->action()[0];
-        chain->walk->UpdateDone(std::move(chain->updated));
-        chain->evaluation = nullptr;
+      if (chain.evaluation != nullptr) {
+        chain.updated.log_q = block->log_q()[0];
+        chain.updated.action = block->action()[0];
+        chain.walk->UpdateDone(std::move(chain.updated));
+        chain.evaluation = nullptr;
       } else {
-        chain->walk = std::make_unique<BlockWalk>(
-            std::move(block), &chain->state, &chain->site, &chain->monitor);
+        chain.walk = std::make_unique<BlockWalk>(std::move(block), &chain.state,
+                                                 &chain.site, &chain.monitor);
       }
     }
-    chain->walked = chain->walk->Advance();
-    if (!chain->walked) {
-      const grpc::Status status = BeginUpdate(chain);
-      if (!status.ok()) return status;
-    }
+    chain.walked = chain.walk->Advance();
+    if (!chain.walked) BeginUpdate(c);
   }
   return grpc::Status::OK;
 }
@@ -327,6 +348,7 @@ void ChainStream::PushBlock() {
       {.message = EncodeBlock(steps.block, {&phi, 1}, block.memory),
        .model = version_->model,
        .draws = block.count,
+       .memory = block.memory,
        .next_index =
            turn_ == 0 ? chain.state.step
                       : chain.state.step - static_cast<uint64_t>(block.count)});
@@ -378,7 +400,7 @@ bool ChainStream::Produce() {
   // Those whose blocks of this round are out wait: the round's token is of all
   // chains at one step.
   for (size_t c = turn_; c < chains_.size(); ++c) {
-    const grpc::Status status = WalkOn(&chains_[c]);
+    const grpc::Status status = WalkOn(c);
     if (!status.ok()) {
       end_ = status;
       return true;

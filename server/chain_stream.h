@@ -31,8 +31,8 @@ class ChainStream final : public StreamCall {
     bool recalling = false;
     std::unique_ptr<BlockWalk> walk;  // of the block at hand
     bool walked = false;              // to its end: waits for its turn
-    // Log q and S of the configuration that an update led to, while `updated`
-    // has them not.
+    // An update is being made, then log q and S of where it led to are found.
+    bool updating = false;
     std::unique_ptr<DrawJob> evaluation;
     ChainSite updated;
   };
@@ -50,16 +50,19 @@ class ChainStream final : public StreamCall {
   // `count` draws of the chain's stream from `first_index` on.
   grpc::Status Submit(uint64_t first_index, uint64_t count, Chain* chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Log q and S of `phi`, for a call that has its place already.
-  grpc::Status Evaluate(const std::vector<float>& phi,
+  // Log q and S of `phi`; in the place of a chain that draws already, or not.
+  grpc::Status Evaluate(const std::vector<float>& phi, bool has_place,
                         std::unique_ptr<DrawJob>* job)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   grpc::Status Recall(const Block& block, Chain* chain)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  grpc::Status BeginUpdate(Chain* chain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes the chain on as far as draws and evaluations are there, at most to
-  // the end of its block.
-  grpc::Status WalkOn(Chain* chain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The update itself is made without the lock, on a thread of the executor.
+  void BeginUpdate(size_t chain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Updated(size_t chain, std::vector<float> phi, double acceptance)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the chain on as far as draws, updates and evaluations are there, at
+  // most to the end of its block.
+  grpc::Status WalkOn(size_t chain) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushBlock() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PushSummary() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string Token() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

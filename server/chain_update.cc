@@ -11,7 +11,8 @@ namespace {
 constexpr uint32_t kIntervalMax = uint32_t{1} << 20;
 constexpr uint32_t kRepeatsMax = 1000;
 constexpr uint32_t kHmcStepsMax = 1000;
-// An update holds a reply thread, for this much up to 80 ms.
+// Of all chains of a call at a time: this much holds a reply thread for up to
+// 80 ms.
 constexpr int64_t kSiteUpdatesMax = int64_t{1} << 20;
 
 }  // namespace
@@ -81,13 +82,16 @@ grpc::Status SelectUpdate(const v1::ChainUpdate& update, size_t chains,
                      hmc ? 1.0 : ClusterWidth(action.couplings())));
   }
   const int64_t sites = action.lattice().Sites();
-  if (sites * steps * state->update.repeats > kSiteUpdatesMax) {
+  if (static_cast<int64_t>(chains) * sites * steps * state->update.repeats >
+      kSiteUpdatesMax) {
     return InvalidField(
-        "chain.update.repeats",
-        absl::StrCat("is ", state->update.repeats, ": ", sites, " sites * ",
-                     steps, " steps * ", state->update.repeats,
-                     " repeats are more than ", kSiteUpdatesMax,
-                     " site updates at a time; ask for less, more often"));
+        state->update.repeats > 1 ? "chain.update.repeats"
+                                  : "chain.update.hmc.steps",
+        absl::StrCat(
+            "is ", state->update.repeats > 1 ? state->update.repeats : steps,
+            ": ", chains, " chains * ", sites, " sites * ", steps, " steps * ",
+            state->update.repeats, " repeats are more than ", kSiteUpdatesMax,
+            " site updates at a time; ask for less, more often"));
   }
   const size_t phi_bytes = static_cast<size_t>(sites) * sizeof(float);
   if (chains * phi_bytes > kTokenPhiBytesMax) {

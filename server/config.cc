@@ -1,8 +1,8 @@
 #include "server/config.h"
 
-#include <vector>
-
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "core/http/address.h"
@@ -66,22 +66,12 @@ absl::Status CheckTls(const Config& c) {
 }
 
 absl::Status CheckAudit(const Config& c) {
-  const std::vector<std::string> peers =
-      absl::StrSplit(c.audit_peers, ',', absl::SkipWhitespace());
-  if (peers.size() > 64) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--audit_peers names ", peers.size(),
-                     " peers; allowed are 64: name a part of them on each "
-                     "replica"));
-  }
-  for (const std::string& peer : peers) {
+  const auto peers = AuditPeers(c);
+  if (!peers.ok()) return peers.status();
+  for (const std::string& peer : *peers) {
     const auto address = ParseAddress(peer);
-    if (!address.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--audit_peers: ", address.status().message()));
-    }
-    if (!c.audit_token_file.empty() && c.audit_ca_file.empty() &&
-        !IsLoopback(*address)) {
+    const bool here = address.ok() && IsLoopback(*address);
+    if (!c.audit_token_file.empty() && c.audit_ca_file.empty() && !here) {
       return absl::InvalidArgumentError(absl::StrCat(
           "--audit_token_file is set without --audit_ca_file, and ", peer,
           " is another machine: the token would travel unencrypted; give the "
@@ -92,6 +82,32 @@ absl::Status CheckAudit(const Config& c) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::vector<std::string>> AuditPeers(const Config& config) {
+  std::vector<std::string> peers;
+  if (config.audit_peers.empty()) return peers;
+  for (const absl::string_view item : absl::StrSplit(config.audit_peers, ',')) {
+    const absl::string_view peer = absl::StripAsciiWhitespace(item);
+    const size_t colon = peer.rfind(':');
+    int port = 0;
+    if (colon == absl::string_view::npos || colon == 0 ||
+        !absl::SimpleAtoi(peer.substr(colon + 1), &port) || port < 1 ||
+        port > 65535) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--audit_peers: \"", peer,
+          "\" is not HOST:PORT; name the gRPC addresses of other replicas, "
+          "separated by commas"));
+    }
+    peers.emplace_back(peer);
+  }
+  if (peers.size() > 64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--audit_peers names ", peers.size(),
+                     " peers; allowed are 64: name a part of them on each "
+                     "replica"));
+  }
+  return peers;
+}
 
 absl::Status Validate(const Config& c) {
   if (c.repository.empty()) {

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace latticed {
 
@@ -53,7 +55,8 @@ struct Config {
   double gate_seconds = 60;        // 1..3600
   bool automatic_rollback = true;  // when production draws get worse
 
-  // Replicas to compare draws with, HOST:PORT separated by commas; empty: none.
+  // Other replicas to compare draws with, HOST:PORT separated by commas; empty:
+  // none.
   std::string audit_peers;
   double audit_seconds = 60;     // between comparisons, 0.05..86400
   std::string audit_ca_file;     // TLS towards them: who signs certificates
@@ -63,6 +66,10 @@ struct Config {
   double lame_duck_seconds = 0;  // between NOT_SERVING and refusing, 0..20
   double drain_seconds = 20;     // for calls to end by themselves, 0..24
 };
+
+// HOST:PORT of every peer of --audit_peers: names and numbers.
+// INVALID_ARGUMENT.
+absl::StatusOr<std::vector<std::string>> AuditPeers(const Config& config);
 
 // INVALID_ARGUMENT names the flag, what it is and what is allowed.
 absl::Status Validate(const Config& config);

@@ -1,5 +1,5 @@
 // Threads that run short functions in the order they were posted. Callers
-// bound how many they post: a call has at most one of them waiting.
+// bound how many they post: a job of a call has at most one of them waiting.
 // Thread-safe.
 #pragma once
 

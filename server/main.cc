@@ -166,12 +166,14 @@ RuntimeInfo Runtime(const Config& config) {
   RuntimeInfo runtime = {.torch = TorchVersion(), .cuda = CudaVersion()};
   if (config.device == "cpu") return runtime;
   runtime.device_memory = [device = config.device] {
-    const DeviceMemory memory = MemoryOf(device).value_or(DeviceMemory());
-    return std::map<std::string, double>{
-        {"allocated", static_cast<double>(memory.allocated)},
-        {"reserved", static_cast<double>(memory.reserved)},
-        {"free", static_cast<double>(memory.free)},
-        {"total", static_cast<double>(memory.total)}};
+    std::map<std::string, double> kinds;
+    if (const std::optional<DeviceMemory> memory = MemoryOf(device)) {
+      kinds = {{"allocated", static_cast<double>(memory->allocated)},
+               {"reserved", static_cast<double>(memory->reserved)},
+               {"free", static_cast<double>(memory->free)},
+               {"total", static_cast<double>(memory->total)}};
+    }
+    return kinds;
   };
   return runtime;
 }

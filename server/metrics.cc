@@ -370,7 +370,7 @@ ModelFigures Metrics::Figures(const std::string& model) const {
 std::string Metrics::Text() const {
   if (runtime_.device_memory) {
     for (const auto& [kind, bytes] : runtime_.device_memory()) {
-      device_memory_.at(kind)->Set(bytes);
+      device_memory_->Add({{"kind", kind}}).Set(bytes);
     }
   }
   auto families = registry_.Collect();

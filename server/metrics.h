@@ -54,8 +54,9 @@ struct ModelFigures {
 struct RuntimeInfo {
   std::string torch;  // version of LibTorch
   std::string cuda;   // and of its CUDA, empty without
-  // Bytes by kind, the same kinds each time; null: the device has no memory of
-  // its own. Called at every scrape, on any thread.
+  // Bytes by kind: "allocated", "reserved", "free", "total"; empty if they are
+  // not known. Null: the device has no memory of its own. Called at every
+  // scrape, on any thread.
   std::function<std::map<std::string, double>()> device_memory;
 };
 
@@ -252,7 +253,7 @@ class Metrics {
   Histogram* write_wait_all_;
 
   const RuntimeInfo runtime_;
-  std::map<std::string, Gauge*> device_memory_;  // constant keys
+  Family<Gauge>* device_memory_ = nullptr;
   WeightsListener weights_listener_;
   // Constant after construction.
   std::map<RpcName, RpcSeries> rpcs_;

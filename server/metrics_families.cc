@@ -224,14 +224,10 @@ Metrics::Metrics(RuntimeInfo runtime) : runtime_(std::move(runtime)) {
             {"cuda", runtime_.cuda}})
       .Set(1);
   if (runtime_.device_memory) {
-    Family<Gauge>& memory =
-        BuildGauge()
-            .Name("latticed_device_memory_bytes")
-            .Help("Of the device, and what LibTorch holds of it.")
-            .Register(registry_);
-    for (const auto& [kind, bytes] : runtime_.device_memory()) {
-      device_memory_[kind] = &memory.Add({{"kind", kind}});
-    }
+    device_memory_ = &BuildGauge()
+                          .Name("latticed_device_memory_bytes")
+                          .Help("Of the device, and what LibTorch holds of it.")
+                          .Register(registry_);
   }
 }
 

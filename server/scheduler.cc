@@ -27,6 +27,7 @@ struct DrawJob::State {
   uint64_t popped = 0;
   int64_t quantum = 0;
   int64_t deficit = 0;  // sites it may still draw in this turn
+  bool counts = false;  // as one of its peer's calls
   bool queued = false;
   bool posted = false;
   bool closed = false;
@@ -144,8 +145,10 @@ grpc::Status Scheduler::Submit(DrawRequest request,
 
   MutexLock lock(mutex_);
   std::string full;
+  // The server's own draws are not counted, nor what has its place already.
+  state->counts = !peer.empty() && !state->request.has_place;
   const auto calls = calls_of_peer_.find(peer);
-  if (!peer.empty() && calls_ < limits_.calls_max &&
+  if (state->counts && calls_ < limits_.calls_max &&
       calls != calls_of_peer_.end() &&
       calls->second >= limits_.calls_per_peer_max) {
     metrics_->Rejected("quota");
@@ -156,8 +159,8 @@ grpc::Status Scheduler::Submit(DrawRequest request,
         .With("calls", static_cast<uint64_t>(calls->second))
         .RetryAfter(std::chrono::seconds(1));
   }
-  if (peer.empty()) {
-    // The server's own draws.
+  if (!state->counts) {
+    // Neither has limits of its own.
   } else if (calls_ >= limits_.calls_max) {
     full = absl::StrCat(calls_,
                         " calls are drawing, the most this server "
@@ -188,8 +191,10 @@ grpc::Status Scheduler::Submit(DrawRequest request,
       return quota;
     }
   }
-  ++calls_;
-  ++calls_of_peer_[peer];
+  if (state->counts) {
+    ++calls_;
+    ++calls_of_peer_[peer];
+  }
   CommitLocked(*state);
   OpenBlockLocked(state);
   job->reset(new DrawJob(shared_from_this(), std::move(state)));
@@ -273,7 +278,8 @@ void Scheduler::OpenBlockLocked(const JobRef& job) {
   metrics_->Queued(job->version->model, job->open->count);
   if (!job->queued) {
     job->queued = true;
-    const bool arrival = job->open->first_index == job->request.first_index;
+    const bool arrival = !job->request.has_place &&
+                         job->open->first_index == job->request.first_index;
     (job->request.background ? background_
      : arrival               ? arrivals_
                              : ring_)
@@ -437,6 +443,7 @@ void Scheduler::CloseLocked(const JobRef& job) {
   job->request.on_block = nullptr;
   job->request.follow = nullptr;
   CommitLocked(*job);
+  if (!job->counts) return;
   --calls_;
   const auto it = calls_of_peer_.find(job->request.peer);
   if (--it->second == 0) calls_of_peer_.erase(it);

@@ -6,8 +6,8 @@
 // were. A tile that one call cannot fill is filled up with draws of other calls
 // of the same version.
 //
-// Background draws (the gate's) run when nobody else wants a tile, and get one
-// tile in nine while somebody does.
+// Background draws (of the gate and of audits) run when nobody else wants a
+// tile, and get one tile in nine while somebody does.
 //
 // Everything is bounded: calls in all and per peer, bytes drawn and not yet
 // sent in all, blocks ahead of one client. Every admitted call keeps memory for
@@ -66,6 +66,9 @@ struct DrawRequest {
   // draws. Blocks have no phi, and first_index counts into it from 0.
   std::shared_ptr<const std::vector<float>> given;
   bool background = false;
+  // For a call whose other job has a place among the calls: takes none of its
+  // own, and waits its turn like a stream, not like an arrival.
+  bool has_place = false;
 };
 
 class Scheduler;

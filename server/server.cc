@@ -163,12 +163,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     server->SetServing(model, context->store->Live(model) != nullptr);
   }
   server->watcher_->Start();
-  if (!config.audit_peers.empty()) {
-    auto auditor = Auditor::Start(config, context->store, context->scheduler,
-                                  context->metrics);
-    if (!auditor.ok()) return auditor.status();
-    server->auditor_ = *std::move(auditor);
-  }
+  if (server->auditor_ != nullptr) server->auditor_->Start();
   server->housekeeper_ =
       std::thread([raw = server.get()] { raw->Housekeep(); });
   server->refresher_ =
@@ -191,6 +186,12 @@ absl::Status Server::LoadCredentials() {
       config.token_file, !config.tls_client_ca_file.empty(), context_->metrics);
   if (!authorizer.ok()) return authorizer.status();
   authorizer_ = *std::move(authorizer);
+  if (!config.audit_peers.empty()) {
+    auto auditor = Auditor::Create(config, context_->store, context_->scheduler,
+                                   context_->metrics);
+    if (!auditor.ok()) return auditor.status();
+    auditor_ = *std::move(auditor);
+  }
   return absl::OkStatus();
 }
 

@@ -20,7 +20,7 @@
 namespace latticed {
 namespace {
 
-// Of a token that carries configurations, twice in hex.
+// A token with configurations has up to a little over 1 MiB.
 constexpr size_t kTokenHexMax = size_t{4} << 20;
 constexpr int64_t kSummaryBytes = int64_t{256} << 20;
 
@@ -288,12 +288,11 @@ int RunChain(const CommandOptions& options, const Interrupt& interrupt) {
   }
   if (chain.header().has_update()) {
     std::string update;
-    if (!google::protobuf::util::MessageToJsonString(chain.header().update(),
-                                                     &update)
-             .ok()) {
-      update = "{}";
+    if (google::protobuf::util::MessageToJsonString(chain.header().update(),
+                                                    &update)
+            .ok()) {
+      report.json_extra.push_back({"update", update});
     }
-    report.json_extra.push_back({"update", update});
     if (of_server.updates() > 0 && chain.resumes() == 0) {
       report.lines.push_back(
           {"updates",

@@ -48,7 +48,7 @@ class TileSampler {
   // Largest number of draws in one call.
   virtual int64_t tile() const = 0;
   // What must match for draws to be the same bytes, e.g.
-  // "float32 tile=128 rk4=8 fused avx3 cpu".
+  // "float32 tile=128 rk4=8 fused fma cpu".
   virtual std::string numerics_mode() const = 0;
 
   // 1 <= ids.size() <= tile(); out spans have ids.size() configurations.

@@ -176,7 +176,10 @@ TEST_F(Latticectl, ModelsShowsWhatIsLive) {
 TEST_F(Latticectl, FlagsMayComeBeforeTheCommand) {
   FakeServer server;
   const Finished after = Run({"models"}, &server);
-  const Finished before = Run({"--server", server.target(), "models"}, nullptr);
+  const Finished before =
+      Run({"--quiet", "--server", server.target(), "models"}, nullptr);
+  EXPECT_EQ(Run({"--model", "sample", "models"}, &server).code, 1)
+      << "the value of a flag is no command";
   EXPECT_EQ(before.code, 0) << before.err;
   EXPECT_EQ(before.out, after.out);
 }

@@ -152,7 +152,7 @@ TEST_F(Overload, AMillionDrawsTakeNoMoreMemoryThanAHundredThousand) {
 // request would wait for a hundred tiles and more.
 TEST_F(Overload, ASmallRequestOvertakesAHundredGreedyStreams) {
   ToyFlow flow;
-  flow.delay_us = 3000;
+  flow.delay_us = 15000;  // far more than threads wait for a core
   Start(flow);
   std::vector<Held> greedy;
   for (int i = 0; i < 100; ++i) {
@@ -164,7 +164,7 @@ TEST_F(Overload, ASmallRequestOvertakesAHundredGreedyStreams) {
   v1::SampleRequest request;
   request.mutable_model()->set_model("toy");
   request.set_count(16);
-  constexpr int kRequests = 300;
+  constexpr int kRequests = 150;
   std::vector<int64_t> tiles;
   int64_t of_others = 0;
   for (int i = 0; i < kRequests; ++i) {
@@ -256,51 +256,6 @@ TEST_F(Overload, AStalledStreamIsEnded) {
     std::this_thread::sleep_for(milliseconds(200));
   }
   EXPECT_TRUE(reader->Finish().ok());
-}
-
-// A greedy call for 10^9 draws does not starve small ones.
-TEST_F(Overload, SmallRequestsOvertakeGreedyOnes) {
-  ToyFlow flow;
-  flow.delay_us = 4000;
-  Start(flow);
-  std::vector<grpc::ClientContext> contexts(8);
-  std::vector<std::thread> greedy;
-  for (grpc::ClientContext& context : contexts) {
-    greedy.emplace_back([&] {
-      const auto stub =
-          v1::SamplerService::NewStub(Connect(server_->grpc_port()));
-      const auto reader = stub->StreamSamples(
-          &context, DrawsOf("toy", "", 0, uint64_t{1} << 30));
-      v1::StreamSamplesResponse response;
-      while (reader->Read(&response)) {
-      }
-    });
-  }
-  ASSERT_TRUE(Eventually([&] {
-    return Metric(
-               "latticed_rpc_in_flight{method=\"StreamSamples\",service="
-               "\"SamplerService\"}") == 8;
-  }));
-  const auto stub = v1::SamplerService::NewStub(Connect(server_->grpc_port()));
-  std::vector<int64_t> waits;
-  for (int i = 0; i < 30; ++i) {
-    v1::SampleRequest request;
-    request.mutable_model()->set_model("toy");
-    request.set_count(16);
-    v1::SampleResponse response;
-    grpc::ClientContext context;
-    const int64_t before = ToyTiles();
-    ASSERT_TRUE(stub->Sample(&context, request, &response).ok());
-    waits.push_back(ToyTiles() - before);
-  }
-  std::sort(waits.begin(), waits.end());
-  // Its own tile, the one in flight, and what passes while threads wait for a
-  // core; first come first served would be hundreds. scheduler_test has the
-  // exact figure.
-  EXPECT_LE(waits[15], 4);
-  EXPECT_LE(waits[26], 12);
-  for (grpc::ClientContext& context : contexts) context.TryCancel();
-  for (std::thread& one : greedy) one.join();
 }
 
 }  // namespace

@@ -300,5 +300,20 @@ TEST_F(ChainUpdates, ATokenHasRoomForSoManyConfigurations) {
   EXPECT_THAT(status.error_message(), HasSubstr("has room for 28"));
 }
 
+// Updates need phi whether or not the client wants it, and a block of 1 MiB has
+// 28 configurations of 96 x 96.
+TEST_F(ChainUpdates, BlocksAreSizedByWhatIsDrawn) {
+  flow_.l0 = 96;
+  flow_.l1 = 96;
+  Serve();
+  v1::RunChainRequest request = NewChain(100, 50, /*hmc=*/false);
+  request.mutable_chain()->add_content(v1::CONTENT_LOG_Q);
+  const ChainResult chain = RunChain(channel_, request);
+  ASSERT_TRUE(chain.status.ok()) << chain.status.error_message();
+  for (const v1::ChainBlock& block : chain.blocks) {
+    EXPECT_LE(block.steps(), 28);
+  }
+}
+
 }  // namespace
 }  // namespace latticed

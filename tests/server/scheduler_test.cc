@@ -44,6 +44,7 @@ class SchedulerTest : public ::testing::Test {
     request.block_draws = block_draws;
     request.peer = peer;
     request.background = background_;
+    request.has_place = has_place_;
     request.given = given_;
     request.phi = given_ == nullptr;
     std::unique_ptr<DrawJob> job;
@@ -79,6 +80,7 @@ class SchedulerTest : public ::testing::Test {
   std::vector<std::unique_ptr<DrawJob>> jobs_;
   // Of what Submit asks for.
   bool background_ = false;
+  bool has_place_ = false;
   std::shared_ptr<const std::vector<float>> given_;
 };
 
@@ -252,6 +254,37 @@ TEST_F(SchedulerTest, GivenConfigurationsAndDrawsNeverShareATile) {
   ASSERT_TRUE(scheduler_->NextTile(&tile));
   EXPECT_FALSE(tile.given);
   EXPECT_EQ(tile.draws, 8);
+}
+
+// A chain's evaluations: as many of them as it makes, it stays one call.
+TEST_F(SchedulerTest, AJobWithinACallTakesNoPlaceAndWaitsItsTurn) {
+  Limit({.calls_max = 4, .calls_per_peer_max = 4});
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(Submit(a_, 1 << 20, /*block_draws=*/1 << 14).ok());
+  }
+  for (int i = 0; i < 100; ++i) Next();
+  has_place_ = true;
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(Submit(b_, 1).ok());
+  EXPECT_EQ(Next().count(3), 0) << "an arrival would be next";
+  int tiles = 1;
+  while (Next().count(3) == 0) ++tiles;
+  // A turn is at most 16 tiles.
+  EXPECT_LE(tiles, 3 * 16);
+  has_place_ = false;
+  EXPECT_TRUE(Submit(a_, 1).ok());
+  EXPECT_EQ(Submit(a_, 1).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(SchedulerTest, AJobWithinACallIsChargedToItsPeer) {
+  Limit({.draws_per_second_per_peer = 1});
+  has_place_ = true;
+  // The bucket holds ten seconds' worth.
+  grpc::Status status;
+  for (int i = 0; i < 20 && status.ok(); ++i) {
+    status = Submit(a_, 4);
+    if (status.ok()) status = jobs_.back()->Failure();
+  }
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 
 }  // namespace

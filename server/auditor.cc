@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "core/wire/digest.h"
 #include "grpcpp/create_channel.h"
 #include "latticed/v1/sampler.grpc.pb.h"
 #include "server/auth.h"
@@ -52,8 +53,8 @@ void Auditor::Start() {
 absl::Status Auditor::Connect() {
   std::shared_ptr<grpc::ChannelCredentials> credentials =
       grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions ssl;
   if (!config_.audit_ca_file.empty()) {
-    grpc::SslCredentialsOptions ssl;
     auto text = ReadCredentialFile("audit_ca_file", config_.audit_ca_file,
                                    kPemBytesMax, false);
     if (!text.ok()) return text.status();
@@ -78,6 +79,11 @@ absl::Status Auditor::Connect() {
     token = std::string(absl::StripAsciiWhitespace(*text));
   }
   bearer_token_ = token;
+  // Channels are kept while their credentials are the same.
+  std::string fingerprint = Sha256(absl::StrCat(
+      ssl.pem_root_certs, "\n", ssl.pem_cert_chain, "\n", ssl.pem_private_key));
+  if (fingerprint == credentials_fingerprint_) return absl::OkStatus();
+  credentials_fingerprint_ = std::move(fingerprint);
   for (Peer& peer : peers_) {
     peer.channel = grpc::CreateChannel(peer.name, credentials);
   }

@@ -67,6 +67,7 @@ class Auditor {
   const std::shared_ptr<Scheduler> scheduler_;
   const std::shared_ptr<Metrics> metrics_;
   std::string bearer_token_;
+  std::string credentials_fingerprint_;
   std::vector<Peer> peers_;
 
   mutable Mutex mutex_;

@@ -25,7 +25,7 @@ class Audit : public ::testing::Test {
         Server::Start(peer_config_, ToySamplers(numerics), ToyCouplings());
     ASSERT_THAT(peer, IsOk());
     peer_ = *std::move(peer);
-    config_.audit_peers = "localhost:" + std::to_string(peer_->grpc_port());
+    config_.audit_peers = "127.0.0.1:" + std::to_string(peer_->grpc_port());
     server_ = StartServer(config_);
     ASSERT_NE(server_, nullptr);
   }

@@ -122,13 +122,14 @@ TEST(StalledStreams, HoldThreeBlocksEachAndCostTheOthersNothing) {
   const Stalled held(ConnectNarrow(server.port()), stalled);
   // Their draws stop when two blocks are ahead of the one being written.
   int64_t memory = 0;
-  ASSERT_TRUE(Eventually([&] {
+  bool settled = false;
+  for (int i = 0; i < 240 && !settled; ++i) {
     std::this_thread::sleep_for(milliseconds(500));
     const int64_t now = memory_of_server() - before;
-    const bool settled = now - memory < (1 << 20);
+    settled = now - memory < (1 << 20) && now > stalled << 20;
     memory = now;
-    return settled && memory > stalled << 20;
-  }));
+  }
+  ASSERT_TRUE(settled);
   const double among = Rate(channel, 20000);
   RecordProperty("figure", std::to_string(stalled) + " stalled streams: " +
                                std::to_string(memory / stalled >> 10) +

@@ -132,7 +132,13 @@ class Proxy {
         " timeout client 120s\n timeout server 120s\n timeout http-request "
         "5s\n option redispatch\nfrontend clients\n bind 127.0.0.1:",
         port_,
-        " proto h2\n default_backend latticed\nbackend latticed\n"
+        " proto h2\n"
+        // HAProxy hands every stream on, also one that is reset at once: more
+        // than any client of ours opens stay here (docs/security.md).
+        " stick-table type ipv6 size 100k expire 30s store http_req_rate(1s)\n"
+        " http-request track-sc0 src\n"
+        " http-request deny deny_status 429 if { sc0_http_req_rate gt 1000 }\n"
+        " default_backend latticed\nbackend latticed\n"
         " balance roundrobin\n server a 127.0.0.1:",
         first, " proto h2 check inter 200ms\n server b 127.0.0.1:", second,
         " proto h2 check inter 200ms\n");

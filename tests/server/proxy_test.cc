@@ -358,9 +358,7 @@ TEST_P(BehindAProxy, AbuseOfHttp2IsSurvived) {
     EXPECT_TRUE(Eventually([&] { return works(proxy->port()); })) << how;
     const double recovery =
         std::chrono::duration<double>(Clock::now() - start).count();
-    // What was forwarded is worked off first, ten times as slowly under a
-    // sanitizer.
-    EXPECT_LT(recovery, kFreedMemoryStays ? 50 : 5) << how;
+    EXPECT_LT(recovery, 5) << how;
     std::printf(
         "%s, %s: %ld frames, %d connections, %d calls beside them, back in "
         "%.2f s\n",

@@ -9,8 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "client/deadline.h"
 #include "client/errors.h"
 #include "client/stopwatch.h"
 #include "grpcpp/client_context.h"
@@ -103,9 +103,8 @@ class MessageStream {
     while (true) {
       void* tag = nullptr;
       bool ok = false;
-      const auto deadline =
-          absl::ToChronoTime(absl::Now() + absl::Milliseconds(50));
-      const auto event = queue_.AsyncNext(&tag, &ok, deadline);
+      const auto event =
+          queue_.AsyncNext(&tag, &ok, In(absl::Milliseconds(50)));
       if (event == grpc::CompletionQueue::GOT_EVENT) return ok;
       if (cancelled_ != nullptr && cancelled_->load()) context_.TryCancel();
       if (waited.Elapsed() > silence_max_) {

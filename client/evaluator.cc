@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "client/deadline.h"
 #include "client/errors.h"
 #include "client/stopwatch.h"
 #include "core/wire/block.h"
@@ -71,9 +71,7 @@ class Evaluator::Call {
     while (true) {
       void* tag = nullptr;
       bool ok = false;
-      const auto deadline =
-          absl::ToChronoTime(absl::Now() + absl::Milliseconds(50));
-      if (queue_.AsyncNext(&tag, &ok, deadline) ==
+      if (queue_.AsyncNext(&tag, &ok, In(absl::Milliseconds(50))) ==
           grpc::CompletionQueue::GOT_EVENT) {
         return ok;
       }

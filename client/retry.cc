@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/deadline.h"
 #include "client/errors.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
@@ -48,9 +49,8 @@ class Probe {
     if (ended_) {
       absl::SleepFor(step);
     } else {
-      ended_ =
-          queue_.AsyncNext(&tag, &ok, absl::ToChronoTime(absl::Now() + step)) ==
-          grpc::CompletionQueue::GOT_EVENT;
+      ended_ = queue_.AsyncNext(&tag, &ok, In(step)) ==
+               grpc::CompletionQueue::GOT_EVENT;
     }
   }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
+#include "client/deadline.h"
 #include "client/errors.h"
 #include "client/session.h"
 
@@ -14,8 +14,7 @@ absl::StatusOr<Response> Unary(const Session& session, Method method,
   Retry retry = session.NewRetry();
   while (true) {
     grpc::ClientContext context;
-    context.set_deadline(
-        absl::ToChronoTime(absl::Now() + session.options.deadline));
+    context.set_deadline(In(session.options.deadline));
     session.Prepare(&context);
     Response response;
     const absl::Status status = FromGrpc(method(&context, request, &response));

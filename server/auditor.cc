@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/wire/digest.h"
+#include "grpc/support/time.h"
 #include "grpcpp/create_channel.h"
 #include "latticed/v1/sampler.grpc.pb.h"
 #include "server/auth.h"
@@ -188,7 +189,8 @@ absl::StatusOr<Auditor::Draws> Auditor::DrawThere(const VersionRef& version,
   request.set_first_index(first_index);
   request.set_count(static_cast<uint64_t>(DrawsOf(*version)));
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+  // A span, not a time of the wall clock, which may be set back meanwhile.
+  context.set_deadline(gpr_time_from_seconds(kDeadline.count(), GPR_TIMESPAN));
   if (!bearer_token_.empty()) {
     context.AddMetadata("authorization", "Bearer " + bearer_token_);
   }

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/http/address.h"
+#include "grpc/support/time.h"
 #include "grpcpp/ext/channelz_service_plugin.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/grpcpp.h"
@@ -31,6 +32,11 @@ constexpr int kReceiveBytesMax = kBlockBytesMax + kRequestBytesMax;
 milliseconds Milliseconds(double seconds) {
   return milliseconds(static_cast<int64_t>(1000 * seconds));
 }
+
+// What a gRPC server that shuts down leaves its calls. Never without end: a
+// health Watch would keep it waiting for ever. Not a time of the wall clock,
+// which may be set back meanwhile.
+gpr_timespec ShutdownTime() { return gpr_time_from_millis(500, GPR_TIMESPAN); }
 
 // Services of gRPC's own on one listener. gRPC adds what is linked in to every
 // server of a process; this takes out what does not belong.
@@ -367,11 +373,8 @@ void Server::Drain() {
     Log(LogLevel::kWarning,
         "calls are still open after --drain_seconds; they are cut off");
   }
-  // Never without a deadline: a health Watch would keep it waiting for ever.
-  grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
-  if (admin_grpc_ != nullptr) {
-    admin_grpc_->Shutdown(std::chrono::system_clock::now() + milliseconds(500));
-  }
+  grpc_->Shutdown(ShutdownTime());
+  if (admin_grpc_ != nullptr) admin_grpc_->Shutdown(ShutdownTime());
   StopHousekeeping();
 }
 
@@ -385,11 +388,10 @@ void Server::StopHousekeeping() {
 }
 
 Server::~Server() {
-  const auto soon = std::chrono::system_clock::now() + milliseconds(500);
   if (!draining_.exchange(true)) {
-    if (admin_grpc_ != nullptr) admin_grpc_->Shutdown(soon);
+    if (admin_grpc_ != nullptr) admin_grpc_->Shutdown(ShutdownTime());
     context_->calls->Drain();
-    if (grpc_ != nullptr) grpc_->Shutdown(soon);
+    if (grpc_ != nullptr) grpc_->Shutdown(ShutdownTime());
   }
   StopHousekeeping();
   // Not in Drain: a mount that hangs would hang it.

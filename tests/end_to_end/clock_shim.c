@@ -3,6 +3,7 @@
 //
 //   "offset SECONDS"  ahead of the true time, or behind it
 //   "at SECONDS"      stands still there, seconds since 1970
+//   "falls SECONDS"   is set back by SECONDS before each look at it
 //
 // As with a kernel's clock, a wait until a time of that clock, which has begun
 // before the clock is set, ends when the clock gets there: a day later than
@@ -17,6 +18,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +79,10 @@ static long Wall(void) {
   if (strncmp(text, "at ", 3) == 0) return atol(text + 3) * kSecond;
   if (strncmp(text, "offset ", 7) == 0) {
     return truth + atol(text + 7) * kSecond;
+  }
+  if (strncmp(text, "falls ", 6) == 0) {
+    static atomic_long looks;
+    return truth - ++looks * atol(text + 6) * kSecond;
   }
   return truth;
 }

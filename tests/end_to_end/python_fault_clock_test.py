@@ -207,8 +207,11 @@ class JumpingClock(FaultTest):
         server = Server(self.arguments.latticed, repository=self.trained,
                         flags=("--gate_draws", "0"))
         self.addCleanup(server.stop)
+        # The last is a jump that comes between a look at the clock and its
+        # use, wherever that is.
         cases = (("ahead by a day", f"offset {DAY}"),
-                 ("back by a day", f"offset -{DAY}"), ("frozen", FROZEN))
+                 ("back by a day", f"offset -{DAY}"), ("frozen", FROZEN),
+                 ("back at each look", "falls 1000"))
         for number, (name, value) in enumerate(cases):
             clock = Clock(self.arguments.clock_shim, self.path("clock-client"))
             before = self.delivered(server)

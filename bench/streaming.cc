@@ -32,6 +32,7 @@ using std::chrono::steady_clock;
 constexpr int kBlocks = 512;
 constexpr int64_t kDraws = 255;  // of 32 x 32 in a block of 1 MiB
 constexpr int kReloads = 100;
+constexpr int kRounds = 10;
 
 class FreeSampler final : public TileSampler {
  public:
@@ -216,19 +217,29 @@ int Reload(const std::string& work, const std::string& repository) {
     reader.join();
     return gaps;
   };
+  // In turns, so that a machine whose speed drifts still gives a ratio.
   int reloads = 0;
-  const auto start = steady_clock::now();
-  const std::vector<double> busy = measure([&] {
-    while (reloads < kReloads && publish()) {
-      ++reloads;
-      while (live() <= reloads) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      }
-    }
-  });
-  const auto took = steady_clock::now() - start;
-  const std::vector<double> quiet =
-      measure([&] { std::this_thread::sleep_for(took); });
+  steady_clock::duration took{};
+  std::vector<double> busy, quiet;
+  const auto add = [](const std::vector<double>& gaps,
+                      std::vector<double>* all) {
+    all->insert(all->end(), gaps.begin(), gaps.end());
+  };
+  for (int round = 1; round <= kRounds; ++round) {
+    const auto start = steady_clock::now();
+    add(measure([&] {
+          while (reloads < round * kReloads / kRounds && publish()) {
+            ++reloads;
+            while (live() <= reloads) {
+              std::this_thread::sleep_for(std::chrono::milliseconds(10));
+            }
+          }
+        }),
+        &busy);
+    const auto round_took = steady_clock::now() - start;
+    add(measure([&] { std::this_thread::sleep_for(round_took); }), &quiet);
+    took += round_took;
+  }
   const auto rate = [&](const std::vector<double>& gaps) {
     return static_cast<double>(gaps.size()) /
            std::chrono::duration<double>(took).count();

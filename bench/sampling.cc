@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
        {std::pair<int64_t, double>{8, 6.008}, {20, 4.807}, {32, 4.572}}) {
     const v1::ModelSpec spec = bench::StandardSpec(length, lambda);
     const Weights weights =
-        ParametersToWeights(MakeShape(spec), bench::StartParameters(spec));
+        ParametersToWeights(MakeLayout(spec), bench::StartParameters(spec));
     std::unique_ptr<TileSampler> samplers[2];
     for (const Kernel kernel : {Kernel::kFused, Kernel::kPlain}) {
       SamplerOptions options;

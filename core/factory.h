@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "core/checkpoint/repository.h"
 #include "core/flow/equivariant_shape.h"
+#include "core/flow/parameters.h"
 #include "core/sampling/tile_sampler.h"
 #include "core/theory/action.h"
 #include "core/theory/phi4.h"
@@ -25,16 +26,19 @@ absl::StatusOr<Phi4Couplings> MakeCouplings(const v1::Action& spec);
 absl::StatusOr<std::unique_ptr<const Action>> MakeAction(
     const v1::Action& spec, const v1::Lattice& lattice);
 
-// The flow's shape with step_factor times the spec's RK4 steps.
+// The shape of an equivariant flow, with step_factor times the spec's RK4
+// steps.
 EquivariantShape MakeShape(const v1::ModelSpec& spec, int step_factor = 1);
 
-// Flat parameters of a shape <-> the tensors a checkpoint keeps: khat
-// [T, G, F+1, orbits], omega [F], alpha [G-1].
-Weights ParametersToWeights(const EquivariantShape& shape,
+// The flow's parameters.
+ParameterLayout MakeLayout(const v1::ModelSpec& spec);
+
+// Flat parameters <-> the tensors a checkpoint keeps.
+Weights ParametersToWeights(const ParameterLayout& layout,
                             absl::Span<const float> parameters);
 // FAILED_PRECONDITION if a tensor is missing or has another shape.
 absl::StatusOr<std::vector<float>> WeightsToParameters(
-    const EquivariantShape& shape, const Weights& weights);
+    const ParameterLayout& layout, const Weights& weights);
 
 enum class Kernel {
   kFused,  // core/kernels, falls back to kPlain for flows that have none

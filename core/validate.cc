@@ -23,12 +23,90 @@ void CheckBase(const v1::BaseDistribution& base, FieldChecks* checks) {
   }
 }
 
-void CheckFlow(const v1::Flow& flow, FieldChecks* checks) {
-  if (!flow.has_equivariant()) {
-    checks->Fail("flow", "is missing; set equivariant");
+constexpr int kLayersMax = 16;
+constexpr uint32_t kCouplingsMax = 64;
+constexpr int kHiddenMax = 8;
+
+void CheckNet(const v1::CouplingLayers& layers, const v1::Lattice& lattice,
+              FieldChecks* checks) {
+  const v1::CouplingNet& net = layers.net();
+  if (net.hidden_size() > kHiddenMax) {
+    checks->Fail("net.hidden", absl::StrCat("there are ", net.hidden_size(),
+                                            ", allowed are 0 to ", kHiddenMax));
+  }
+  for (int i = 0; i < net.hidden_size(); ++i) {
+    checks->Range(absl::StrCat("net.hidden[", i, "]"), net.hidden(i), 1, 1024);
+  }
+  if (net.kernel() > 0) {
+    const uint32_t most = std::min({lattice.extent(0), lattice.extent(1), 31U});
+    checks->Require(
+        net.kernel() % 2 == 1 && net.kernel() <= most, "net.kernel",
+        absl::StrCat("is ", net.kernel(), ", allowed are odd numbers up to ",
+                     most, ", and 0 for a dense net"));
+  }
+  checks->Require(net.activation() == v1::ACTIVATION_TANH ||
+                      net.activation() == v1::ACTIVATION_LEAKY_RELU,
+                  "net.activation",
+                  "is missing; set ACTIVATION_TANH or ACTIVATION_LEAKY_RELU");
+}
+
+void CheckLayers(const v1::CouplingLayers& layers, const v1::Lattice& lattice,
+                 FieldChecks* checks) {
+  checks->Range("count", layers.count(), 1, kCouplingsMax);
+  checks->Require(layers.transform() >= v1::COUPLING_TRANSFORM_ADDITIVE &&
+                      layers.transform() <= v1::COUPLING_TRANSFORM_SPLINE,
+                  "transform",
+                  "is missing; set COUPLING_TRANSFORM_ADDITIVE, _SHIFT_SCALE, "
+                  "_SCALE_SHIFT or _SPLINE");
+  const bool spline = layers.transform() == v1::COUPLING_TRANSFORM_SPLINE;
+  CheckNet(layers, lattice, checks);
+  if (spline) {
+    checks->Range("segments", layers.segments(), 2, 64);
+    checks->Positive("interval", layers.interval());
+  } else {
+    checks->Require(layers.segments() == 0 && layers.interval() == 0,
+                    "segments",
+                    "and interval belong to COUPLING_TRANSFORM_SPLINE; leave "
+                    "them out");
+  }
+  checks->Require(
+      !layers.odd() ||
+          (!spline && layers.net().activation() == v1::ACTIVATION_TANH),
+      "odd", "needs ACTIVATION_TANH, an odd function, and no spline");
+}
+
+void CheckCoupling(const v1::CouplingFlow& flow, const v1::Lattice& lattice,
+                   FieldChecks* checks) {
+  if (flow.layers_size() < 1 || flow.layers_size() > kLayersMax) {
+    checks->Fail("flow.coupling.layers",
+                 absl::StrCat("there are ", flow.layers_size(),
+                              ", allowed are 1 to ", kLayersMax));
     return;
   }
-  const v1::EquivariantFlow& spec = flow.equivariant();
+  uint64_t couplings = 0;
+  for (int i = 0; i < flow.layers_size(); ++i) {
+    FieldChecks fields(
+        checks->Path(absl::StrCat("flow.coupling.layers[", i, "]")));
+    CheckLayers(flow.layers(i), lattice, &fields);
+    checks->Update(fields.status());
+    couplings += flow.layers(i).count();
+  }
+  checks->Require(couplings <= kCouplingsMax, "flow.coupling.layers",
+                  absl::StrCat("have ", couplings, " couplings, allowed are ",
+                               kCouplingsMax, " in all"));
+}
+
+void CheckPositionSpace(const v1::PositionSpaceFlow& spec,
+                        FieldChecks* checks) {
+  const std::string path = "flow.position_space.";
+  checks->Range(path + "sine_features", spec.sine_features(), 1, 256);
+  checks->Range(path + "feature_bonds", spec.feature_bonds(), 1, 128);
+  checks->Range(path + "harmonics", spec.harmonics(), 0, 64);
+  checks->Range(path + "time_bonds", spec.time_bonds(), 1, 128);
+  checks->Range(path + "rk4_steps", spec.rk4_steps(), 1, 256);
+}
+
+void CheckEquivariant(const v1::EquivariantFlow& spec, FieldChecks* checks) {
   checks->Range("flow.equivariant.sine_features", spec.sine_features(), 1, 32);
   checks->Range("flow.equivariant.gates", spec.gates(), 1, 8);
   checks->Range("flow.equivariant.time_nodes", spec.time_nodes(), 2, 64);
@@ -44,12 +122,27 @@ void CheckFlow(const v1::Flow& flow, FieldChecks* checks) {
                    std::max(steps / intervals, 1U) * intervals));
 }
 
+void CheckFlow(const v1::Flow& flow, const v1::Lattice& lattice,
+               FieldChecks* checks) {
+  switch (flow.kind_case()) {
+    case v1::Flow::kEquivariant:
+      return CheckEquivariant(flow.equivariant(), checks);
+    case v1::Flow::kPositionSpace:
+      return CheckPositionSpace(flow.position_space(), checks);
+    case v1::Flow::kCoupling:
+      return CheckCoupling(flow.coupling(), lattice, checks);
+    case v1::Flow::KIND_NOT_SET:
+      checks->Fail("flow",
+                   "is missing; set equivariant, position_space or coupling");
+  }
+}
+
 absl::Status CheckModel(absl::string_view path, const v1::ModelSpec& spec) {
   FieldChecks checks(path);
   checks.Update(CheckAction(checks.Path("action"), spec.action()));
   checks.Update(CheckLattice(checks.Path("lattice"), spec.lattice()));
   CheckBase(spec.base(), &checks);
-  CheckFlow(spec.flow(), &checks);
+  if (checks.status().ok()) CheckFlow(spec.flow(), spec.lattice(), &checks);
   checks.Require(spec.dtype() == v1::DTYPE_FLOAT32, "dtype",
                  absl::StrCat("is ",
                               v1::Dtype_IsValid(spec.dtype())
@@ -65,6 +158,9 @@ absl::Status CheckModel(absl::string_view path, const v1::ModelSpec& spec) {
 void CheckStart(const v1::TrainingSpec& spec, FieldChecks* checks) {
   switch (spec.start_case()) {
     case v1::TrainingSpec::kFromFreeField:
+      checks->Require(spec.model().flow().has_equivariant(), "from_free_field",
+                      "is for equivariant flows; set from_random or "
+                      "from_model");
       checks->Positive("from_free_field.mass", spec.from_free_field().mass());
       checks->Positive("from_free_field.normalisation",
                        spec.from_free_field().normalisation());
@@ -79,9 +175,15 @@ void CheckStart(const v1::TrainingSpec& spec, FieldChecks* checks) {
                                    ", allowed are versions from 1 on, or 0 "
                                    "for the newest"));
       break;
+    case v1::TrainingSpec::kFromRandom:
+      checks->Require(!spec.model().flow().has_equivariant(), "from_random",
+                      "is for coupling and position-space flows; equivariant "
+                      "flows start from_free_field or from_model");
+      break;
     case v1::TrainingSpec::START_NOT_SET:
       checks->Fail("start",
-                   "is missing; set one of from_free_field, from_model");
+                   "is missing; set one of from_free_field, from_model, "
+                   "from_random");
       break;
   }
 }
@@ -124,8 +226,10 @@ absl::Status ValidateModelSpec(const v1::ModelSpec& spec) {
 absl::Status ValidateTrainingSpec(const v1::TrainingSpec& spec) {
   FieldChecks checks("");
   checks.Update(CheckModel("model", spec.model()));
-  checks.Require(spec.model().base().has_standard_normal(), "model.base",
-                 "training knows standard_normal only");
+  checks.Require(!spec.model().flow().has_equivariant() ||
+                     spec.model().base().has_standard_normal(),
+                 "model.base",
+                 "equivariant flows are trained from standard_normal only");
   CheckStart(spec, &checks);
   const uint64_t steps = CheckPhases(spec, &checks);
 

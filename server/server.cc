@@ -92,7 +92,7 @@ absl::Status PortTaken(const char* flag, const std::string& address) {
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
-    OnEnd on_end, RuntimeInfo runtime) {
+    const OnEnd& on_end, RuntimeInfo runtime) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::channelz::experimental::InitChannelzService();
   const auto models = ListModels(config.repository);

@@ -46,7 +46,7 @@ class Server {
   // each reason at most.
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const Config& config, SamplerFactory make_sampler, CouplingsOf couplings,
-      OnEnd on_end = nullptr, RuntimeInfo runtime = {});
+      const OnEnd& on_end = nullptr, RuntimeInfo runtime = {});
   ~Server();  // drains without waiting for calls
 
   int grpc_port() const { return grpc_port_; }

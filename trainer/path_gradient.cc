@@ -21,7 +21,7 @@ PathGradient::PathGradient(const EquivariantShape& shape, const Action& action)
   }
 }
 
-PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
+LossGradientResult PathGradient::Compute(absl::Span<const float> parameters,
                                          const StreamId& stream,
                                          uint64_t first_index, int64_t batch) {
   const int64_t sites = action_.lattice().Sites();
@@ -29,7 +29,7 @@ PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
   kernel_.SetParameters(parameters);
   for (Thread& thread : threads_) thread.space.ClearGradient();
 
-  PathGradientResult result;
+  LossGradientResult result;
   result.log_w.resize(batch);
   const int64_t groups = (batch + lanes - 1) / lanes;
   const int64_t shares = static_cast<int64_t>(threads_.size());
@@ -73,15 +73,7 @@ PathGradientResult PathGradient::Compute(absl::Span<const float> parameters,
   for (const Thread& thread : threads_) {
     kernel_.AddGradient(thread.space, absl::MakeSpan(result.gradient));
   }
-  for (const double log_w : result.log_w) {
-    if (std::isfinite(log_w)) {
-      result.loss -= log_w;
-    } else {
-      ++result.non_finite;
-    }
-  }
-  result.loss /=
-      static_cast<double>(std::max<int64_t>(1, batch - result.non_finite));
+  SumUp(&result);
   return result;
 }
 

@@ -5,34 +5,21 @@
 // d phi / dt = v alone. Its variance vanishes as q -> p.
 #pragma once
 
-#include <cstdint>
 #include <vector>
 
-#include "absl/types/span.h"
 #include "core/kernels/cpu/equivariant_kernel.h"
-#include "core/random/stream.h"
-#include "core/theory/action.h"
+#include "trainer/loss_gradient.h"
 
 namespace latticed {
 
-struct PathGradientResult {
-  std::vector<double> gradient;  // of the mean loss, laid out as the parameters
-  std::vector<double> log_w;     // [batch]
-  double loss = 0;               // mean of log q + S over finite draws
-  // Draws that overflowed: if any, the gradient is not to be used.
-  int64_t non_finite = 0;
-};
-
-// Not thread-safe; uses the process's compute threads. The result is a function
-// of (parameters, stream, first_index, batch, number of threads).
-class PathGradient {
+class PathGradient final : public LossGradient {
  public:
   // `action` must outlive this.
   PathGradient(const EquivariantShape& shape, const Action& action);
 
-  PathGradientResult Compute(absl::Span<const float> parameters,
+  LossGradientResult Compute(absl::Span<const float> parameters,
                              const StreamId& stream, uint64_t first_index,
-                             int64_t batch);
+                             int64_t batch) override;
 
  private:
   struct Thread {

@@ -12,8 +12,8 @@
 #include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
 #include "trainer/evaluate.h"
+#include "trainer/loss_gradient.h"
 #include "trainer/optimizer.h"
-#include "trainer/path_gradient.h"
 #include "trainer/state_file.h"
 
 namespace latticed {
@@ -41,7 +41,7 @@ absl::Status PublishIfBetter(const TrainOptions& options,
                              const v1::TrainingState& state, Progress* progress,
                              TrainerMetrics* metrics) {
   const Weights weights =
-      ParametersToWeights(MakeShape(spec.model()), Values(state.average()));
+      ParametersToWeights(MakeLayout(spec.model()), Values(state.average()));
   const auto evaluation =
       Evaluate(spec.model(), weights, spec.evaluation_draws(),
                absl::StrCat("held-out/", options.model));
@@ -140,16 +140,46 @@ struct Window {
   }
 };
 
+// A published model's parameters for another spec.
+absl::StatusOr<std::vector<float>> Move(const Checkpoint& checkpoint,
+                                        const v1::ModelSpec& spec) {
+  const v1::ModelSpec& from = checkpoint.manifest.spec();
+  auto parameters = WeightsToParameters(MakeLayout(from), checkpoint.weights);
+  if (!parameters.ok()) return parameters;
+  if (!spec.flow().has_equivariant() || !from.flow().has_equivariant()) {
+    // Other flows have no map between lattices or architectures.
+    const auto fits = WeightsToParameters(MakeLayout(spec), checkpoint.weights);
+    if (fits.ok() && fits->size() == parameters->size()) return parameters;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "from_model: the weights of ", checkpoint.manifest.model(),
+        " do not fit this flow; only equivariant flows start from one of "
+        "another shape, others need the same flow on the same lattice"));
+  }
+  const EquivariantShape from_shape = MakeShape(from), shape = MakeShape(spec);
+  if (from_shape.sines > shape.sines || from_shape.gates > shape.gates) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("from_model: ", checkpoint.manifest.model(), " has ",
+                     from_shape.sines, " sines and ", from_shape.gates,
+                     " gates; this flow needs at least as many, not ",
+                     shape.sines, " and ", shape.gates));
+  }
+  return Transfer(from_shape, *parameters, shape);
+}
+
 }  // namespace
 
 absl::StatusOr<v1::TrainingState> StartState(const TrainOptions& options,
                                              const v1::TrainingSpec& spec) {
-  const EquivariantShape shape = MakeShape(spec.model());
   v1::TrainingState state;
   std::vector<float> start;
   if (spec.has_from_free_field()) {
-    start = FreeFieldStart(shape, spec.from_free_field().mass(),
-                           spec.from_free_field().normalisation());
+    start =
+        FreeFieldStart(MakeShape(spec.model()), spec.from_free_field().mass(),
+                       spec.from_free_field().normalisation());
+  } else if (spec.has_from_random()) {
+    start = RandomStart(
+        MakeLayout(spec.model()),
+        NamedStream(absl::StrCat("start/", options.model, "/", spec.seed())));
   } else {
     const std::string& from = spec.from_model().model();
     int64_t version = spec.from_model().version();
@@ -165,17 +195,9 @@ absl::StatusOr<v1::TrainingState> StartState(const TrainOptions& options,
     }
     const auto checkpoint = ReadVersion(options.repository, from, version);
     if (!checkpoint.ok()) return checkpoint.status();
-    const EquivariantShape from_shape = MakeShape(checkpoint->manifest.spec());
-    if (from_shape.sines > shape.sines || from_shape.gates > shape.gates) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "from_model: ", from, " has ", from_shape.sines, " sines and ",
-          from_shape.gates, " gates; this flow needs at least as many, not ",
-          shape.sines, " and ", shape.gates));
-    }
-    const auto parameters =
-        WeightsToParameters(from_shape, checkpoint->weights);
-    if (!parameters.ok()) return parameters.status();
-    start = Transfer(from_shape, *parameters, shape);
+    auto moved = Move(*checkpoint, spec.model());
+    if (!moved.ok()) return moved.status();
+    start = *std::move(moved);
     state.set_started_from(checkpoint->digest);
   }
   Assign(start, state.mutable_parameters());
@@ -209,12 +231,11 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   auto state = LoadState(options, spec, path, progress);
   if (!state.ok()) return state.status();
 
-  const EquivariantShape shape = MakeShape(spec.model());
-  PathGradient path_gradient(shape, **action);
+  const auto loss_gradient = MakeLossGradient(spec.model(), **action);
   const StreamId stream =
       NamedStream(absl::StrCat("training/", options.model, "/", spec.seed()));
   const int64_t steps = TotalSteps(spec);
-  const double sites = static_cast<double>(shape.lattice.Sites());
+  const double sites = static_cast<double>((*action)->lattice().Sites());
   const double seconds_before = state->seconds();
   const Clock::time_point start = Clock::now();
   Clock::time_point window_start = start;
@@ -231,7 +252,7 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
     }
     const int64_t batch = BatchAt(spec, state->step());
     const double rate = LearningRateAt(spec, state->step());
-    PathGradientResult result = path_gradient.Compute(
+    LossGradientResult result = loss_gradient->Compute(
         Values(state->parameters()), stream, state->draws(), batch);
     state->set_draws(state->draws() + batch);
     non_finite += result.non_finite;

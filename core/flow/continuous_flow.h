@@ -14,12 +14,13 @@ class ContinuousFlow final : public Flow {
   // steps >= 1.
   ContinuousFlow(std::unique_ptr<const VectorField> field, int64_t steps);
 
-  Draw Forward(const Draw& z) const override;
-  // Runs the same steps backwards in time.
-  Draw Reverse(const Draw& phi) const override;
+  int64_t Stages() const override { return steps_; }
+  Draw ForwardStage(int64_t stage, const Draw& draw) const override;
+  // The same step backwards in time.
+  Draw ReverseStage(int64_t stage, const Draw& draw) const override;
 
  private:
-  Draw Integrate(const Draw& start, double t, double h) const;
+  Draw Step(const Draw& start, double t, double h) const;
 
   std::unique_ptr<const VectorField> field_;
   int64_t steps_;

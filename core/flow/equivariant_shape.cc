@@ -40,6 +40,13 @@ MomentumOrbits::MomentumOrbits(const Lattice& lattice) {
   }
 }
 
+ParameterLayout LayoutOf(const EquivariantShape& shape) {
+  return {
+      {"khat", {shape.nodes, shape.gates, shape.Features(), shape.orbits}, {}},
+      {"omega", {shape.sines}, {}},
+      {"alpha", {shape.gates - 1}, {}}};
+}
+
 EquivariantShape MakeEquivariantShape(const Lattice& lattice, int64_t sines,
                                       int64_t gates, int64_t nodes,
                                       int64_t steps) {

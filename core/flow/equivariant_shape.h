@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "core/flow/parameters.h"
 #include "core/theory/lattice.h"
 
 namespace latticed {
@@ -42,6 +43,10 @@ struct EquivariantShape {
   int64_t AlphaOffset() const { return KhatSize() + sines; }
   int64_t ParameterCount() const { return AlphaOffset() + gates - 1; }
 };
+
+// khat [T, G, F+1, orbits], omega [F], alpha [G-1]; no random start is meant
+// (FreeFieldStart).
+ParameterLayout LayoutOf(const EquivariantShape& shape);
 
 EquivariantShape MakeEquivariantShape(const Lattice& lattice, int64_t sines,
                                       int64_t gates, int64_t nodes,

@@ -25,8 +25,23 @@ struct Draw {
 class Flow {
  public:
   virtual ~Flow() = default;
-  virtual Draw Forward(const Draw& z) const = 0;
-  virtual Draw Reverse(const Draw& phi) const = 0;
+
+  Draw Forward(const Draw& z) const {
+    Draw draw = z;
+    for (int64_t i = 0; i < Stages(); ++i) draw = ForwardStage(i, draw);
+    return draw;
+  }
+  Draw Reverse(const Draw& phi) const {
+    Draw draw = phi;
+    for (int64_t i = Stages(); i-- > 0;) draw = ReverseStage(i, draw);
+    return draw;
+  }
+
+  // What f is composed of, the first stage first: Runge-Kutta steps, couplings.
+  // 0 <= stage < Stages().
+  virtual int64_t Stages() const = 0;
+  virtual Draw ForwardStage(int64_t stage, const Draw& draw) const = 0;
+  virtual Draw ReverseStage(int64_t stage, const Draw& draw) const = 0;
 };
 
 // The right-hand side of d phi / dt = v(phi, t) on [0, 1], with div v =

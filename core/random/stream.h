@@ -51,6 +51,7 @@ enum class Purpose : uint8_t {
   kGate = 2,
   kAudit = 3,
   kChainUpdate = 4,
+  kStart = 5,  // of a training's parameters
 };
 
 // Block `block` < 2^24 of the random words of (stream, index, purpose).

@@ -44,7 +44,7 @@ void PublishExactFlow(const std::string& repository) {
   ASSERT_THAT(
       Publish(repository, "free-field", manifest,
               ParametersToWeights(
-                  shape, FreeFieldStart(shape, std::sqrt(kMassSquared), 1.0))),
+                  LayoutOf(shape), FreeFieldStart(shape, std::sqrt(kMassSquared), 1.0))),
       IsOk());
 }
 

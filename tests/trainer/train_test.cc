@@ -122,7 +122,7 @@ TEST(PathGradient, IsExactForTheFreeField) {
   PathGradient path_gradient(shape, action);
   const MomentumOrbits orbits(lattice);
 
-  const auto orbit_gradient = [&](const PathGradientResult& result,
+  const auto orbit_gradient = [&](const LossGradientResult& result,
                                   int64_t orbit) {
     double sum = 0;
     for (int64_t t = 0; t < shape.nodes; ++t) {
@@ -166,7 +166,7 @@ TEST_F(TrainTest, ImprovesTheFlowAndPublishesIt) {
   ASSERT_THAT(start, IsOk());
   const auto before = Evaluate(
       spec.model(),
-      ParametersToWeights(MakeShape(spec.model()),
+      ParametersToWeights(MakeLayout(spec.model()),
                           absl::MakeConstSpan(start->parameters().data(),
                                               start->parameters_size())),
       2048, "held-out/toy");

@@ -205,6 +205,7 @@ int64_t LanesF32() { return LanesOf<float>(); }
 int64_t LanesF64() { return LanesOf<double>(); }
 bool TargetFuses() { return HWY_NATIVE_FMA != 0; }
 
+// NOLINTBEGIN(bugprone-macro-parentheses): T is a type.
 #define LATTICED_KERNELS(T, SUFFIX)                                            \
   void Integrate##SUFFIX(const FieldTable<T>& table, Workspace<T>& space,      \
                          int64_t n, const T* in, bool forward, T* out,         \
@@ -226,6 +227,7 @@ bool TargetFuses() { return HWY_NATIVE_FMA != 0; }
     EvaluateT<T>(table, space, n, m, phi, s, velocity, divergence, rate,       \
                  pulled);                                                      \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 LATTICED_KERNELS(float, F32)
 LATTICED_KERNELS(double, F64)
 #undef LATTICED_KERNELS

@@ -72,6 +72,31 @@ v1::Phi4* Phi4Of(v1::ModelSpec* spec) {
 v1::EquivariantFlow* FlowOf(v1::ModelSpec* spec) {
   return spec->mutable_flow()->mutable_equivariant();
 }
+v1::PositionSpaceFlow* PositionSpaceOf(v1::ModelSpec* spec) {
+  v1::PositionSpaceFlow* flow = spec->mutable_flow()->mutable_position_space();
+  flow->set_sine_features(49);
+  flow->set_feature_bonds(20);
+  flow->set_harmonics(10);
+  flow->set_time_bonds(20);
+  flow->set_rk4_steps(50);
+  return flow;
+}
+v1::CouplingLayers* LayersOf(v1::ModelSpec* spec) {
+  v1::CouplingLayers* layers =
+      spec->mutable_flow()->mutable_coupling()->add_layers();
+  layers->set_count(16);
+  layers->set_transform(v1::COUPLING_TRANSFORM_SCALE_SHIFT);
+  layers->mutable_net()->set_activation(v1::ACTIVATION_TANH);
+  layers->mutable_net()->add_hidden(8);
+  return layers;
+}
+v1::CouplingLayers* SplinesOf(v1::ModelSpec* spec) {
+  v1::CouplingLayers* layers = LayersOf(spec);
+  layers->set_transform(v1::COUPLING_TRANSFORM_SPLINE);
+  layers->set_segments(8);
+  layers->set_interval(5);
+  return layers;
+}
 
 std::vector<BadSpec<v1::ModelSpec>> BadModels() {
   using Spec = v1::ModelSpec;
@@ -166,6 +191,58 @@ std::vector<BadSpec<v1::ModelSpec>> BadModels() {
        [](Spec* s) { FlowOf(s)->set_rk4_steps(8); }},
       {"flow.equivariant.time_nodes", "try rk4_steps = 6",
        [](Spec* s) { FlowOf(s)->set_rk4_steps(3); }},
+      {"flow.position_space.sine_features", "1 to 256",
+       [](Spec* s) { PositionSpaceOf(s)->set_sine_features(0); }},
+      {"flow.position_space.feature_bonds", "1 to 128",
+       [](Spec* s) { PositionSpaceOf(s)->set_feature_bonds(129); }},
+      {"flow.position_space.harmonics", "0 to 64",
+       [](Spec* s) { PositionSpaceOf(s)->set_harmonics(65); }},
+      {"flow.position_space.time_bonds", "1 to 128",
+       [](Spec* s) { PositionSpaceOf(s)->set_time_bonds(0); }},
+      {"flow.position_space.rk4_steps", "1 to 256",
+       [](Spec* s) { PositionSpaceOf(s)->set_rk4_steps(0); }},
+      {"flow.coupling.layers", "1 to 16",
+       [](Spec* s) { s->mutable_flow()->mutable_coupling(); }},
+      {"flow.coupling.layers", "64 in all",
+       [](Spec* s) {
+         for (int i = 0; i < 5; ++i) LayersOf(s);
+       }},
+      {"flow.coupling.layers[0].count", "1 to 64",
+       [](Spec* s) { LayersOf(s)->set_count(0); }},
+      {"flow.coupling.layers[0].transform", "_SPLINE",
+       [](Spec* s) { LayersOf(s)->clear_transform(); }},
+      {"flow.coupling.layers[0].transform", "_SPLINE",
+       [](Spec* s) {
+         LayersOf(s)->set_transform(static_cast<v1::CouplingTransform>(9));
+       }},
+      {"flow.coupling.layers[0].net.hidden", "0 to 8",
+       [](Spec* s) {
+         v1::CouplingLayers* layers = LayersOf(s);
+         for (int i = 0; i < 8; ++i) layers->mutable_net()->add_hidden(8);
+       }},
+      {"flow.coupling.layers[0].net.hidden[1]", "1 to 1024",
+       [](Spec* s) { LayersOf(s)->mutable_net()->add_hidden(1025); }},
+      {"flow.coupling.layers[0].net.kernel", "odd numbers up to 8",
+       [](Spec* s) { LayersOf(s)->mutable_net()->set_kernel(4); }},
+      {"flow.coupling.layers[0].net.kernel", "odd numbers up to 8",
+       [](Spec* s) { LayersOf(s)->mutable_net()->set_kernel(9); }},
+      {"flow.coupling.layers[0].net.activation", "ACTIVATION_TANH",
+       [](Spec* s) { LayersOf(s)->mutable_net()->clear_activation(); }},
+      {"flow.coupling.layers[0].segments", "leave them out",
+       [](Spec* s) { LayersOf(s)->set_segments(8); }},
+      {"flow.coupling.layers[0].segments", "2 to 64",
+       [](Spec* s) { SplinesOf(s)->set_segments(1); }},
+      {"flow.coupling.layers[0].interval", "> 0",
+       [](Spec* s) { SplinesOf(s)->set_interval(0); }},
+      {"flow.coupling.layers[0].odd", "no spline",
+       [](Spec* s) { SplinesOf(s)->set_odd(true); }},
+      {"flow.coupling.layers[1].odd", "ACTIVATION_TANH",
+       [](Spec* s) {
+         LayersOf(s);
+         v1::CouplingLayers* layers = LayersOf(s);
+         layers->mutable_net()->set_activation(v1::ACTIVATION_LEAKY_RELU);
+         layers->set_odd(true);
+       }},
       {"dtype: is DTYPE_UNSPECIFIED", "DTYPE_FLOAT32",
        [](Spec* s) { s->clear_dtype(); }},
       {"dtype: is 17", "DTYPE_FLOAT32",
@@ -196,6 +273,10 @@ std::vector<BadSpec<v1::TrainingSpec>> BadTrainings() {
        [](Spec* s) { s->mutable_from_free_field()->set_mass(0); }},
       {"from_free_field.normalisation", "> 0",
        [](Spec* s) { s->mutable_from_free_field()->set_normalisation(-1); }},
+      {"from_free_field", "from_random",
+       [](Spec* s) { LayersOf(s->mutable_model()); }},
+      {"from_random", "from_free_field",
+       [](Spec* s) { s->mutable_from_random(); }},
       {"from_model.model", "a-z",
        [](Spec* s) { s->mutable_from_model()->set_model("../x"); }},
       {"from_model.version", "0 for the newest",
@@ -318,10 +399,9 @@ TEST(Validate, EveryFieldOfASpecMatters) {
   const auto* descriptor = v1::TrainingSpec::descriptor();
   // 0 is a value of these: a seed, a final rate, no warm-up, no averaging.
   const std::vector<std::string> optional = {
-      "seed",        "learning_rate_final", "warmup_steps",
-      "adam_beta1",  "adam_beta2",          "clip_warmup_steps",
-      "ema_decay",   "from_model",          "publish_every_steps",
-      "adam_epsilon"};
+      "seed",        "learning_rate_final", "warmup_steps", "adam_beta1",
+      "adam_beta2",  "clip_warmup_steps",   "ema_decay",    "from_model",
+      "from_random", "publish_every_steps", "adam_epsilon"};
   for (int i = 0; i < descriptor->field_count(); ++i) {
     const auto* field = descriptor->field(i);
     v1::TrainingSpec spec = good;

@@ -9,6 +9,7 @@
 #include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
 #include "core/theory/free_field.h"
+#include "tests/support/flows.h"
 #include "tests/support/statistics.h"
 #include "tests/support/status_matchers.h"
 
@@ -42,7 +43,7 @@ Weights StartWeights(const v1::ModelSpec& spec, double mass, double z,
   for (int64_t i = 0; i < shape.KhatSize(); ++i) {
     start[i] += noise * normal(generator);
   }
-  return ParametersToWeights(shape, start);
+  return ParametersToWeights(LayoutOf(shape), start);
 }
 
 struct Drawn {
@@ -82,21 +83,21 @@ std::unique_ptr<TileSampler> Make(const v1::ModelSpec& spec,
   return *std::move(sampler);
 }
 
-class SamplerTest : public testing::TestWithParam<Kernel> {};
-
 // A draw alone, last of a partly filled tile among strangers, first of a full
 // one: the same bytes, with one thread or two.
-TEST_P(SamplerTest, BytesOfADrawDependOnItsIdOnly) {
-  const v1::ModelSpec spec = Spec(6, 6, -4, 6.975);
-  const Weights weights = StartWeights(spec, 0.7, 0.8, 0.05f);
+void ExpectBytesOfADrawToDependOnItsIdOnly(const v1::ModelSpec& spec,
+                                           const Weights& weights,
+                                           Kernel kernel) {
   const std::vector<DrawId> some = Range("s", 40);
   Drawn expected;
   for (const int threads : {1, 2}) {
     SetComputeThreads(threads);
-    const auto sampler = Make(spec, weights, GetParam());
+    const auto sampler = Make(spec, weights, kernel);
+    const size_t sites = sampler->lattice().Sites();
     const Drawn all = DrawIds(*sampler, some);
     if (threads == 1) expected = all;
     EXPECT_EQ(all.phi, expected.phi);
+    EXPECT_EQ(all.log_q, expected.log_q);
     std::mt19937 generator(9);
     for (int trial = 0; trial < 20; ++trial) {
       std::vector<DrawId> packed = Range("strangers", generator() % 32);
@@ -105,14 +106,23 @@ TEST_P(SamplerTest, BytesOfADrawDependOnItsIdOnly) {
       packed.insert(packed.begin() + place, some[which]);
       packed.resize(std::min<size_t>(packed.size(), sampler->tile()));
       const Drawn drawn = DrawIds(*sampler, packed);
-      EXPECT_EQ(std::memcmp(&drawn.phi[place * 36], &expected.phi[which * 36],
-                            36 * sizeof(float)),
-                0);
+      EXPECT_EQ(
+          std::memcmp(&drawn.phi[place * sites], &expected.phi[which * sites],
+                      sites * sizeof(float)),
+          0);
       EXPECT_EQ(drawn.log_q[place], expected.log_q[which]);
       EXPECT_EQ(drawn.action[place], expected.action[which]);
     }
   }
   SetComputeThreads(1);
+}
+
+class SamplerTest : public testing::TestWithParam<Kernel> {};
+
+TEST_P(SamplerTest, BytesOfADrawDependOnItsIdOnly) {
+  const v1::ModelSpec spec = Spec(6, 6, -4, 6.975);
+  ExpectBytesOfADrawToDependOnItsIdOnly(
+      spec, StartWeights(spec, 0.7, 0.8, 0.05f), GetParam());
 }
 
 // The free field through the sampler: log w is log Z for every draw, up to
@@ -212,6 +222,42 @@ INSTANTIATE_TEST_SUITE_P(Kernels, SamplerTest,
                            return info.param == Kernel::kFused ? "Fused"
                                                                : "Plain";
                          });
+
+class FlowSamplerTest : public testing::TestWithParam<FlowCase> {
+ protected:
+  FlowSamplerTest() : spec_(FlowSpec(GetParam())) {
+    // Neither extents nor nets of whole vectors, where libraries' kernels end
+    // otherwise than they go.
+    spec_.mutable_lattice()->set_extent(0, 6);
+    spec_.mutable_lattice()->set_extent(1, 10);
+    const ParameterLayout layout = MakeLayout(spec_);
+    weights_ = ParametersToWeights(
+        layout, spec_.flow().has_equivariant()
+                    ? FreeFieldStart(MakeShape(spec_), 0.7, 0.8)
+                    : RandomStart(layout, NamedStream("sampler test")));
+  }
+
+  v1::ModelSpec spec_;
+  Weights weights_;
+};
+
+TEST_P(FlowSamplerTest, BytesOfADrawDependOnItsIdOnly) {
+  ExpectBytesOfADrawToDependOnItsIdOnly(spec_, weights_, Kernel::kPlain);
+}
+
+TEST_P(FlowSamplerTest, EvaluateGivesTheLogQOfADraw) {
+  const auto sampler = Make(spec_, weights_, Kernel::kPlain);
+  const Drawn drawn = DrawIds(*sampler, Range("score", 24));
+  std::vector<double> log_q(24), action(24);
+  sampler->Evaluate(drawn.phi, absl::MakeSpan(log_q), absl::MakeSpan(action));
+  for (size_t i = 0; i < 24; ++i) {
+    EXPECT_NEAR(log_q[i], drawn.log_q[i], 5e-3);
+    EXPECT_EQ(action[i], drawn.action[i]);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FlowSamplerTest, testing::ValuesIn(FlowCases()),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(Samplers, FusedAgreesWithPlainToRounding) {
   const v1::ModelSpec spec = Spec(8, 8, -4, 6.008);

@@ -106,7 +106,7 @@ absl::Status Evaluator::Evaluate(absl::Span<const float> phi,
                                  std::vector<double>* log_q,
                                  std::vector<double>* action) {
   while (true) {
-    const absl::Status error = Attempt(phi, log_q, action);
+    absl::Status error = Attempt(phi, log_q, action);
     if (error.ok()) {
       retry_.Progress();
       return error;
@@ -131,7 +131,7 @@ absl::Status Evaluator::Attempt(absl::Span<const float> phi,
   }
   v1::EvaluateLogProbResponse response;
   if (!call_->Exchange(request, &response)) {
-    const absl::Status error = call_->Finish();
+    absl::Status error = call_->Finish();
     if (!error.ok()) return error;
     return absl::InternalError("the server ended the call without an answer");
   }

@@ -175,7 +175,7 @@ grpc::ServerUnaryReactor* AdminServiceImpl::Mutate(
     call->End(outcome.status,
               [&] { *response->mutable_version() = outcome.version; });
   };
-  const std::string id = request.request_id();
+  const std::string& id = request.request_id();
   if (const auto before = memory_.Find(method, id)) {
     answer(*before);
     return call.get();
@@ -195,7 +195,7 @@ grpc::ServerUnaryReactor* AdminServiceImpl::RefreshModel(
     v1::RefreshModelResponse* response) {
   const auto call = AdminCall::Make(context_, "RefreshModel");
   std::string principal;
-  const std::string model = request->model();
+  const std::string& model = request->model();
   const grpc::Status status = FirstError(
       context_->authorizer->Check(*grpc_context, Role::kAdmin, &principal),
       model.empty() ? grpc::Status::OK : CheckModelName(model));

@@ -302,7 +302,7 @@ grpc::Status ChainStream::WalkOn(size_t c) {
       std::unique_ptr<Block> block = job.Pop();
       if (block == nullptr) return job.Failure();
       if (chain.recalling) {
-        const grpc::Status status = Recall(*block, &chain);
+        grpc::Status status = Recall(*block, &chain);
         if (!status.ok()) return status;
         continue;
       }

@@ -168,7 +168,7 @@ grpc::Status CheckSize(size_t bytes, size_t bytes_max) {
 
 grpc::Status Decode(const grpc::ByteBuffer& bytes,
                     google::protobuf::MessageLite* message, size_t bytes_max) {
-  const grpc::Status size = CheckSize(bytes.Length(), bytes_max);
+  grpc::Status size = CheckSize(bytes.Length(), bytes_max);
   if (!size.ok()) return size;
   std::vector<grpc::Slice> slices;
   std::string flat;

@@ -184,8 +184,7 @@ grpc::Status Scheduler::Submit(DrawRequest request,
                  "the server is stopping; try another one");
   }
   if (!peer.empty()) {
-    const grpc::Status quota =
-        quota_.Take(peer, 0, std::chrono::steady_clock::now());
+    grpc::Status quota = quota_.Take(peer, 0, std::chrono::steady_clock::now());
     if (!quota.ok()) {
       metrics_->Rejected("quota");
       return quota;

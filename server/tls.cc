@@ -47,7 +47,7 @@ absl::StatusOr<std::vector<X509Ref>> ParseCertificates(
     certificates.emplace_back(certificate, &X509_free);
   }
   // "No start line" is the end of the file, anything else damage.
-  const unsigned long error = ERR_peek_last_error();
+  const auto error = ERR_peek_last_error();
   ERR_clear_error();
   if (certificates.empty() || ERR_GET_REASON(error) != PEM_R_NO_START_LINE) {
     return FileError(flag, path,
@@ -156,6 +156,7 @@ class ListenerCredentials final : public grpc::ServerCredentials {
         credentials_,
         {&CheckCall,
          [](void* gone) { delete static_cast<ListenerState*>(gone); }, raw});
+    // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): deleted above
   }
   ~ListenerCredentials() override {
     grpc_server_credentials_release(credentials_);

@@ -66,7 +66,7 @@ absl::Status RunReferenceCommand(const TrainOptions& options,
   manifest.set_updates(run.updates);
   manifest.set_configurations(configurations);
   manifest.set_build(kBuildId);
-  const absl::Status written =
+  absl::Status written =
       WriteReference(options.repository, options.model, manifest, run.phi);
   if (!written.ok()) return written;
   for (const char* name : {"chi_2", "m_p_L", "abs_M"}) {

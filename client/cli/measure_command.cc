@@ -263,6 +263,7 @@ int RunMeasure(const CommandOptions& options, const Interrupt& interrupt) {
                     Progress::ChooseStyle(options.quiet));
   const auto states_now = [&] {
     std::vector<Shard::State> states;
+    states.reserve(shards.size());
     for (const auto& shard : shards) states.push_back(shard->Now());
     return states;
   };

@@ -63,6 +63,7 @@ Estimate EssFromTarget(const std::vector<double>& log_w) {
            ((total.w - less.w) * (total.inverse - less.inverse));
   };
   std::vector<double> thetas;
+  thetas.reserve(blocks.size());
   for (const Sums& block : blocks) thetas.push_back(ess(block));
   return {ess(Sums()), JackknifeError(thetas)};
 }

@@ -83,8 +83,10 @@ struct HttpServer::Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  short Events() const {
-    return state == kWriting ? POLLOUT : state == kWaiting ? short{0} : POLLIN;
+  int16_t Events() const {
+    return state == kWriting   ? POLLOUT
+           : state == kWaiting ? int16_t{0}
+                               : POLLIN;
   }
 
   const int socket;
@@ -178,7 +180,7 @@ void HttpServer::Accept() {
   }
 }
 
-bool HttpServer::Continue(Connection* connection, short events) {
+bool HttpServer::Continue(Connection* connection, int16_t events) {
   if (events == 0) return true;
   if (connection->state == Connection::kWaiting) {
     return (events & (POLLERR | POLLHUP | POLLNVAL)) == 0;

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <map>
@@ -57,7 +58,7 @@ class HttpServer {
   void Run();
   void Accept();
   // False: the connection is over.
-  bool Continue(Connection* connection, short events);
+  bool Continue(Connection* connection, int16_t events);
   // Answers those whose requests are complete; when the next page may be made.
   Clock::time_point AnswerRequests();
 

@@ -126,7 +126,7 @@ void BlockSums::Add(double log_w, const Measurement* measurement) {
   leaf.sum_w2 = w * w;
   leaf.measured = measurement == nullptr ? 0 : chain_ ? 1 : w;
   leaf.sums.assign(primaries_, 0.0);
-  if (leaf.measured > 0) {
+  if (measurement != nullptr && leaf.measured > 0) {
     for (size_t p = 0; p < primaries_; ++p) {
       leaf.sums[p] =
           leaf.measured * PrimaryOf(*measurement, static_cast<int64_t>(p));

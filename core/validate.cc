@@ -98,12 +98,13 @@ void CheckCoupling(const v1::CouplingFlow& flow, const v1::Lattice& lattice,
 
 void CheckPositionSpace(const v1::PositionSpaceFlow& spec,
                         FieldChecks* checks) {
-  const std::string path = "flow.position_space.";
-  checks->Range(path + "sine_features", spec.sine_features(), 1, 256);
-  checks->Range(path + "feature_bonds", spec.feature_bonds(), 1, 128);
-  checks->Range(path + "harmonics", spec.harmonics(), 0, 64);
-  checks->Range(path + "time_bonds", spec.time_bonds(), 1, 128);
-  checks->Range(path + "rk4_steps", spec.rk4_steps(), 1, 256);
+  FieldChecks fields(checks->Path("flow.position_space"));
+  fields.Range("sine_features", spec.sine_features(), 1, 256);
+  fields.Range("feature_bonds", spec.feature_bonds(), 1, 128);
+  fields.Range("harmonics", spec.harmonics(), 0, 64);
+  fields.Range("time_bonds", spec.time_bonds(), 1, 128);
+  fields.Range("rk4_steps", spec.rk4_steps(), 1, 256);
+  checks->Update(fields.status());
 }
 
 void CheckEquivariant(const v1::EquivariantFlow& spec, FieldChecks* checks) {

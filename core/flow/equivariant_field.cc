@@ -17,7 +17,7 @@ at::Tensor CasMatrix(int64_t length, const at::TensorOptions& options) {
 }
 
 EquivariantField::EquivariantField(const EquivariantShape& shape,
-                                   at::Tensor parameters)
+                                   const at::Tensor& parameters)
     : shape_(shape) {
   TORCH_CHECK(
       parameters.dim() == 1 && parameters.size(0) == shape.ParameterCount(),

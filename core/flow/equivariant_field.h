@@ -32,7 +32,7 @@ class EquivariantField final : public VectorField {
  public:
   // `parameters` is flat as EquivariantShape lays it out; its dtype and device
   // are the field's. Differentiable in it.
-  EquivariantField(const EquivariantShape& shape, at::Tensor parameters);
+  EquivariantField(const EquivariantShape& shape, const at::Tensor& parameters);
 
   Value Evaluate(const at::Tensor& phi, double t) const override;
 

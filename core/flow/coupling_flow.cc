@@ -17,7 +17,7 @@ CouplingFlow::CouplingFlow(const CouplingShape& shape,
   int64_t offset = 0;
   auto tensor = layout.begin();
   const auto next = [&] {
-    const at::Tensor part =
+    at::Tensor part =
         parameters.narrow(0, offset, tensor->Size()).view(tensor->shape);
     offset += tensor->Size();
     ++tensor;

@@ -16,7 +16,7 @@ PositionSpaceField::PositionSpaceField(const PositionSpaceShape& shape,
       ParameterCount(layout));
   int64_t offset = 0;
   const auto part = [&](int64_t i) {
-    const at::Tensor tensor =
+    at::Tensor tensor =
         parameters.narrow(0, offset, layout[i].Size()).view(layout[i].shape);
     offset += layout[i].Size();
     return tensor;

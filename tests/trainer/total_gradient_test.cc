@@ -166,10 +166,12 @@ TEST_P(TrainFlow, ImprovesPublishesAndResumesToTheSameBits) {
   EXPECT_EQ(State().SerializeAsString(), whole.SerializeAsString());
 }
 
+// One of each kind that has no path gradient: trainings take seconds.
 std::vector<FlowCase> TotalGradientFlows() {
   std::vector<FlowCase> flows = FlowCases();
   std::erase_if(flows, [](const FlowCase& flow) {
-    return flow.name == "equivariant";  // has the path gradient
+    return flow.name != "position_space" && flow.name != "real_nvp" &&
+           flow.name != "affine_odd" && flow.name != "spline";
   });
   return flows;
 }

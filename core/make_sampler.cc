@@ -52,10 +52,11 @@ std::string Describe(const v1::ModelSpec& spec, int step_factor) {
     case v1::Flow::kCoupling:
       return "couplings";
     case v1::Flow::kPositionSpace:
-      return absl::StrCat("rk4=",
-                          MakePositionSpaceShape(spec, step_factor).steps);
+      return absl::StrCat(
+          "rk4=", step_factor * spec.flow().position_space().rk4_steps());
     default:
-      return absl::StrCat("rk4=", MakeShape(spec, step_factor).steps);
+      return absl::StrCat("rk4=",
+                          step_factor * spec.flow().equivariant().rk4_steps());
   }
 }
 

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/factory.h"
 #include "core/field_check.h"
+#include "core/flow_shapes.h"
 
 namespace latticed {
 namespace {
@@ -62,7 +63,9 @@ void CheckLayers(const v1::CouplingLayers& layers, const v1::Lattice& lattice,
   CheckNet(layers, lattice, checks);
   if (spline) {
     checks->Range("segments", layers.segments(), 2, 64);
-    checks->Positive("interval", layers.interval());
+    checks->Require(
+        layers.interval() >= 1e-3 && layers.interval() <= 1e3, "interval",
+        absl::StrCat("is ", layers.interval(), ", allowed are 0.001 to 1000"));
   } else {
     checks->Require(layers.segments() == 0 && layers.interval() == 0,
                     "segments",
@@ -138,6 +141,41 @@ void CheckFlow(const v1::Flow& flow, const v1::Lattice& lattice,
   }
 }
 
+// What LibTorch would take for a flow without fused kernels.
+constexpr int64_t kParametersMax = int64_t{1} << 26;
+constexpr int64_t kTileNumbersMax = int64_t{1} << 28;  // of one tensor, 1 GiB
+
+// Requires a spec that is valid otherwise.
+void CheckSize(const v1::ModelSpec& spec, FieldChecks* checks) {
+  int64_t numbers = 1;  // for a site, in the widest layer
+  if (spec.flow().has_position_space()) {
+    numbers = MakePositionSpaceShape(spec).Features();
+  } else if (spec.flow().has_coupling()) {
+    for (const CouplingLayer& layer : MakeCouplingShape(spec).layers) {
+      numbers = std::max(numbers, layer.Outputs());
+      if (!layer.net.convolutional) continue;
+      for (const int64_t channels : layer.net.hidden) {
+        numbers = std::max(numbers, channels);
+      }
+    }
+  } else {
+    return;
+  }
+  const int64_t parameters = ParameterCount(MakeLayout(spec));
+  checks->Require(
+      parameters <= kParametersMax, "flow",
+      absl::StrCat("has ", parameters, " parameters, allowed are ",
+                   kParametersMax, "; try smaller or convolutional nets"));
+  numbers *= MakeLattice(spec.lattice()).Sites();
+  checks->Require(
+      spec.tile() * numbers <= kTileNumbersMax, "tile",
+      absl::StrCat("is ", spec.tile(), ", and this flow computes ", numbers,
+                   " numbers at once for each draw of it; "
+                   "allowed are ",
+                   kTileNumbersMax, " in all, so try ",
+                   std::max<int64_t>(16, kTileNumbersMax / numbers / 16 * 16)));
+}
+
 absl::Status CheckModel(absl::string_view path, const v1::ModelSpec& spec) {
   FieldChecks checks(path);
   checks.Update(CheckAction(checks.Path("action"), spec.action()));
@@ -153,6 +191,7 @@ absl::Status CheckModel(absl::string_view path, const v1::ModelSpec& spec) {
   checks.MultipleOf16("tile", spec.tile(), 16, 4096);
   checks.Require(spec.ess_floor() >= 0 && spec.ess_floor() <= 1, "ess_floor",
                  absl::StrCat("is ", spec.ess_floor(), ", allowed are 0 to 1"));
+  if (checks.status().ok()) CheckSize(spec, &checks);
   return checks.status();
 }
 

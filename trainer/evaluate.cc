@@ -51,10 +51,8 @@ absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
   const StreamId stream = NamedStream(stream_name);
   const auto log_w = LogWeights(spec, weights, 1, draws, stream);
   if (!log_w.ok()) return log_w.status();
-  // Couplings have no integrator whose steps to double.
-  const auto doubled = spec.flow().has_coupling()
-                           ? log_w
-                           : LogWeights(spec, weights, 2, draws, stream);
+  // Couplings have no steps to double: the same draws again.
+  const auto doubled = LogWeights(spec, weights, 2, draws, stream);
   if (!doubled.ok()) return doubled.status();
 
   Evaluation result;

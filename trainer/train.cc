@@ -11,6 +11,7 @@
 #include "core/factory.h"
 #include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
+#include "google/protobuf/util/message_differencer.h"
 #include "trainer/evaluate.h"
 #include "trainer/loss_gradient.h"
 #include "trainer/optimizer.h"
@@ -148,8 +149,11 @@ absl::StatusOr<std::vector<float>> Move(const Checkpoint& checkpoint,
   if (!parameters.ok()) return parameters;
   if (!spec.flow().has_equivariant() || !from.flow().has_equivariant()) {
     // Other flows have no map between lattices or architectures.
-    const auto fits = WeightsToParameters(MakeLayout(spec), checkpoint.weights);
-    if (fits.ok() && fits->size() == parameters->size()) return parameters;
+    using google::protobuf::util::MessageDifferencer;
+    if (MessageDifferencer::Equals(from.flow(), spec.flow()) &&
+        MessageDifferencer::Equals(from.lattice(), spec.lattice())) {
+      return parameters;
+    }
     return absl::InvalidArgumentError(absl::StrCat(
         "from_model: the weights of ", checkpoint.manifest.model(),
         " do not fit this flow; only equivariant flows start from one of "
@@ -189,7 +193,8 @@ absl::StatusOr<v1::TrainingState> StartState(const TrainOptions& options,
       if (versions->empty()) {
         return absl::NotFoundError(absl::StrCat(
             "from_model.model: '", from, "' has no published version in ",
-            options.repository, "; train it first, or start from_free_field"));
+            options.repository,
+            "; train it first, or start from_free_field or from_random"));
       }
       version = versions->back();
     }

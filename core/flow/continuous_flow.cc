@@ -33,7 +33,7 @@ Draw ContinuousFlow::ForwardStage(int64_t stage, const Draw& draw) const {
 
 Draw ContinuousFlow::ReverseStage(int64_t stage, const Draw& draw) const {
   const double h = 1.0 / static_cast<double>(steps_);
-  return Step(draw, static_cast<double>(stage + 1) * h, -h);
+  return Step(draw, 1 - static_cast<double>(steps_ - 1 - stage) * h, -h);
 }
 
 }  // namespace latticed

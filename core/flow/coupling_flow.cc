@@ -107,20 +107,16 @@ Draw CouplingFlow::Couple(int64_t index, const Draw& draw, bool forward) const {
       log_derivative = at::zeros_like(old);
       break;
     }
-    case CouplingTransform::kShiftScale: {
-      const at::Tensor t = numbers.select(1, 1);
-      at::Tensor s = numbers.select(1, 0);
-      if (spec.odd) s = s.abs();
-      changed = forward ? (old - t) * at::exp(-s) : old * at::exp(s) + t;
-      log_derivative = forward ? -s : s;
-      break;
-    }
+    case CouplingTransform::kShiftScale:
     case CouplingTransform::kScaleShift: {
+      // Each is the other's inverse.
+      const bool scale_first =
+          (spec.transform == CouplingTransform::kScaleShift) == forward;
       const at::Tensor t = numbers.select(1, 1);
       at::Tensor s = numbers.select(1, 0);
       if (spec.odd) s = s.abs();
-      changed = forward ? old * at::exp(s) + t : (old - t) * at::exp(-s);
-      log_derivative = forward ? s : -s;
+      changed = scale_first ? old * at::exp(s) + t : (old - t) * at::exp(-s);
+      log_derivative = scale_first ? s : -s;
       break;
     }
     case CouplingTransform::kSpline: {

@@ -22,7 +22,10 @@ void OnDevice(const Function& function) {
     function();
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
-    if (absl::StrContains(what, "out of memory")) throw std::bad_alloc();
+    if (absl::StrContains(what, "out of memory") ||
+        absl::StrContains(what, "allocate memory")) {  // the CPU's words
+      throw std::bad_alloc();
+    }
     if (absl::StrContains(what, "CUDA error") ||
         absl::StrContains(what, "CUDNN_STATUS") ||
         absl::StrContains(what, "CUBLAS_STATUS")) {

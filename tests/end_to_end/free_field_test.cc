@@ -41,11 +41,11 @@ void PublishExactFlow(const std::string& repository) {
   spec.set_tile(64);
   manifest.set_log_weight_reference(FreeFieldLogZ(kLattice, kMassSquared));
   const EquivariantShape shape = MakeShape(spec);
-  ASSERT_THAT(
-      Publish(repository, "free-field", manifest,
-              ParametersToWeights(
-                  LayoutOf(shape), FreeFieldStart(shape, std::sqrt(kMassSquared), 1.0))),
-      IsOk());
+  ASSERT_THAT(Publish(repository, "free-field", manifest,
+                      ParametersToWeights(
+                          LayoutOf(shape),
+                          FreeFieldStart(shape, std::sqrt(kMassSquared), 1.0))),
+              IsOk());
 }
 
 // "127.0.0.1:PORT" once the server has said so.

@@ -1,9 +1,12 @@
 // Small specs of every kind of flow, for the properties that all must have.
 #pragma once
 
+#include <ostream>
+#include <random>
 #include <string>
 #include <vector>
 
+#include "core/factory.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
 #include "latticed/v1/spec.pb.h"
@@ -71,6 +74,28 @@ inline std::vector<FlowCase> FlowCases() {
 
 inline void PrintTo(const FlowCase& flow, std::ostream* out) {
   *out << flow.name;
+}
+
+// Parameters far enough from the start that nothing is zero or symmetric by
+// accident.
+inline std::vector<float> FlowParameters(const v1::ModelSpec& spec,
+                                         double noise) {
+  const ParameterLayout layout = MakeLayout(spec);
+  std::vector<float> values = spec.flow().has_equivariant()
+                                  ? FreeFieldStart(MakeShape(spec), 0.8, 0.8)
+                                  : RandomStart(layout, NamedStream("flows"));
+  std::mt19937 generator(5);
+  std::normal_distribution<float> normal;
+  // In position space the kernel, the last tensor, starts at 0 and is divided
+  // by n J; the others are random already.
+  const bool position_space = spec.flow().has_position_space();
+  const int64_t from =
+      position_space ? ParameterCount(layout) - layout.back().Size() : 0;
+  const double scale = position_space ? 10 * noise : noise;
+  for (size_t i = from; i < values.size(); ++i) {
+    values[i] += static_cast<float>(scale) * normal(generator);
+  }
+  return values;
 }
 
 // phi^4 at L = 4.

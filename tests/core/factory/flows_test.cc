@@ -30,25 +30,8 @@ at::Tensor Noise(int64_t batch, double scale, int seed) {
   return fields;
 }
 
-// Far enough from the start that nothing is zero or symmetric by accident.
 at::Tensor Parameters(const v1::ModelSpec& spec, double noise) {
-  const ParameterLayout layout = MakeLayout(spec);
-  std::vector<float> values =
-      spec.flow().has_equivariant()
-          ? FreeFieldStart(MakeShape(spec), 0.8, 0.8)
-          : RandomStart(layout, NamedStream("flows test"));
-  std::mt19937 generator(5);
-  std::normal_distribution<float> normal;
-  // In position space the kernel, the last tensor, starts at 0 and is divided
-  // by n J; the others are random already.
-  const bool position_space = spec.flow().has_position_space();
-  const int64_t from =
-      position_space ? ParameterCount(layout) - layout.back().Size() : 0;
-  const double scale = position_space ? 10 * noise : noise;
-  for (size_t i = from; i < values.size(); ++i) {
-    values[i] += static_cast<float>(scale) * normal(generator);
-  }
-  return at::tensor(at::ArrayRef<float>(values),
+  return at::tensor(at::ArrayRef<float>(FlowParameters(spec, noise)),
                     at::TensorOptions().dtype(at::kDouble));
 }
 
@@ -179,7 +162,7 @@ TEST_P(Flows, ReweightsToTheExactZ) {
   const double mean = sum / draws;
   // Independent draws.
   const double error = std::sqrt((squares / draws - mean * mean) / (draws - 1));
-  EXPECT_LT(error, 0.2);
+  EXPECT_LT(error, 0.05);
   EXPECT_THAT(mean, IsWithinErrors(1, error));
 }
 

@@ -232,8 +232,27 @@ std::vector<BadSpec<v1::ModelSpec>> BadModels() {
        [](Spec* s) { LayersOf(s)->set_segments(8); }},
       {"flow.coupling.layers[0].segments", "2 to 64",
        [](Spec* s) { SplinesOf(s)->set_segments(1); }},
-      {"flow.coupling.layers[0].interval", "> 0",
+      {"flow.coupling.layers[0].interval", "0.001 to 1000",
        [](Spec* s) { SplinesOf(s)->set_interval(0); }},
+      {"flow.coupling.layers[0].interval", "0.001 to 1000",
+       [](Spec* s) { SplinesOf(s)->set_interval(1e300); }},
+      {"flow", "has 6448710656 parameters, allowed are 67108864",
+       [](Spec* s) {
+         v1::CouplingLayers* layers = SplinesOf(s);
+         layers->set_count(1);
+         layers->set_segments(64);
+         layers->mutable_net()->set_hidden(0, 1024);
+         s->mutable_lattice()->set_extent(0, 256);
+         s->mutable_lattice()->set_extent(1, 256);
+         s->set_tile(16);
+       }},
+      {"tile", "so try 80",
+       [](Spec* s) {
+         PositionSpaceOf(s);
+         s->mutable_lattice()->set_extent(0, 256);
+         s->mutable_lattice()->set_extent(1, 256);
+         s->set_tile(96);
+       }},
       {"flow.coupling.layers[0].odd", "no spline",
        [](Spec* s) { SplinesOf(s)->set_odd(true); }},
       {"flow.coupling.layers[1].odd", "ACTIVATION_TANH",

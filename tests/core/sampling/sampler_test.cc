@@ -230,11 +230,8 @@ class FlowSamplerTest : public testing::TestWithParam<FlowCase> {
     // otherwise than they go.
     spec_.mutable_lattice()->set_extent(0, 6);
     spec_.mutable_lattice()->set_extent(1, 10);
-    const ParameterLayout layout = MakeLayout(spec_);
-    weights_ = ParametersToWeights(
-        layout, spec_.flow().has_equivariant()
-                    ? FreeFieldStart(MakeShape(spec_), 0.7, 0.8)
-                    : RandomStart(layout, NamedStream("sampler test")));
+    weights_ =
+        ParametersToWeights(MakeLayout(spec_), FlowParameters(spec_, 0.05));
   }
 
   v1::ModelSpec spec_;

@@ -74,9 +74,8 @@ at::Tensor CouplingFlow::RunNet(int64_t index, const at::Tensor& phi) const {
                      : phi.flatten(1).index_select(1, sites_[passive]);
   const int64_t pad = net.kernel / 2;
   for (size_t j = 0; j < layer.weights.size(); ++j) {
-    const c10::optional<at::Tensor> bias =
-        layer.biases.empty() ? c10::nullopt
-                             : c10::make_optional(layer.biases[j]);
+    const at::Tensor bias =
+        layer.biases.empty() ? at::Tensor() : layer.biases[j];
     if (net.convolutional) {
       x = at::conv2d(at::pad(x, {pad, pad, pad, pad}, "circular"),
                      layer.weights[j], bias);

@@ -3,34 +3,24 @@
 #include <ATen/ATen.h>
 
 #include "core/flow/rational_quadratic_spline.h"
+#include "core/flow/split_parameters.h"
 
 namespace latticed {
 
 CouplingFlow::CouplingFlow(const CouplingShape& shape,
                            const at::Tensor& parameters)
     : shape_(shape) {
-  const ParameterLayout layout = LayoutOf(shape);
-  TORCH_CHECK(
-      parameters.dim() == 1 && parameters.size(0) == ParameterCount(layout),
-      "coupling flow: ", parameters.sizes(), " parameters for ",
-      ParameterCount(layout));
-  int64_t offset = 0;
-  auto tensor = layout.begin();
-  const auto next = [&] {
-    at::Tensor part =
-        parameters.narrow(0, offset, tensor->Size()).view(tensor->shape);
-    offset += tensor->Size();
-    ++tensor;
-    return part;
-  };
+  const std::vector<at::Tensor> tensors =
+      SplitParameters(LayoutOf(shape), parameters);
+  auto next = tensors.begin();
   for (const CouplingLayer& spec : shape.layers) {
     Layer& layer = layers_.emplace_back();
     for (size_t j = 0; j <= spec.net.hidden.size(); ++j) {
-      layer.weights.push_back(next());
-      if (!spec.odd) layer.biases.push_back(next());
+      layer.weights.push_back(*next++);
+      if (!spec.odd) layer.biases.push_back(*next++);
     }
   }
-  if (shape.rescaling) log_scale_ = next();
+  if (shape.rescaling) log_scale_ = *next;
 
   const auto options = parameters.options().requires_grad(false);
   for (int parity = 0; parity < 2; ++parity) {

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "core/flow/split_parameters.h"
+
 namespace latticed {
 
 at::Tensor CasMatrix(int64_t length, const at::TensorOptions& options) {
@@ -19,16 +21,11 @@ at::Tensor CasMatrix(int64_t length, const at::TensorOptions& options) {
 EquivariantField::EquivariantField(const EquivariantShape& shape,
                                    const at::Tensor& parameters)
     : shape_(shape) {
-  TORCH_CHECK(
-      parameters.dim() == 1 && parameters.size(0) == shape.ParameterCount(),
-      "equivariant field: ", parameters.sizes(), " parameters for ",
-      shape.ParameterCount());
-  khat_ = parameters.narrow(0, 0, shape.KhatSize())
-              .view({shape.nodes, shape.gates, shape.Features(), shape.orbits});
-  omega_ = parameters.narrow(0, shape.OmegaOffset(), shape.sines)
-               .view({shape.sines, 1, 1});
-  alpha_ = parameters.narrow(0, shape.AlphaOffset(), shape.gates - 1)
-               .view({shape.gates - 1, 1, 1});
+  const std::vector<at::Tensor> tensors =
+      SplitParameters(LayoutOf(shape), parameters);
+  khat_ = tensors[0];
+  omega_ = tensors[1].view({shape.sines, 1, 1});
+  alpha_ = tensors[2].view({shape.gates - 1, 1, 1});
   const auto options = parameters.options().requires_grad(false);
   cas0_ = CasMatrix(shape.lattice.l0, options);
   cas1_ = CasMatrix(shape.lattice.l1, options);

@@ -4,27 +4,19 @@
 
 #include <cmath>
 
+#include "core/flow/split_parameters.h"
+
 namespace latticed {
 
 PositionSpaceField::PositionSpaceField(const PositionSpaceShape& shape,
                                        const at::Tensor& parameters)
     : shape_(shape) {
-  const ParameterLayout layout = LayoutOf(shape);
-  TORCH_CHECK(
-      parameters.dim() == 1 && parameters.size(0) == ParameterCount(layout),
-      "position-space field: ", parameters.sizes(), " parameters for ",
-      ParameterCount(layout));
-  int64_t offset = 0;
-  const auto part = [&](int64_t i) {
-    at::Tensor tensor =
-        parameters.narrow(0, offset, layout[i].Size()).view(layout[i].shape);
-    offset += layout[i].Size();
-    return tensor;
-  };
-  omega_ = part(0).view({shape.sines, 1, 1});
-  feature_bond_ = part(1) / static_cast<double>(shape.Features());
-  time_bond_ = part(2) / static_cast<double>(shape.TimeFeatures());
-  kernel_ = part(3);
+  const std::vector<at::Tensor> tensors =
+      SplitParameters(LayoutOf(shape), parameters);
+  omega_ = tensors[0].view({shape.sines, 1, 1});
+  feature_bond_ = tensors[1] / static_cast<double>(shape.Features());
+  time_bond_ = tensors[2] / static_cast<double>(shape.TimeFeatures());
+  kernel_ = tensors[3];
   kernel_index_ = at::tensor(at::ArrayRef<int64_t>(shape.KernelIndex()),
                              at::TensorOptions().dtype(at::kLong))
                       .to(parameters.device());

@@ -117,6 +117,18 @@ void ExpectBytesOfADrawToDependOnItsIdOnly(const v1::ModelSpec& spec,
   SetComputeThreads(1);
 }
 
+// Scoring one's own draws gives their log q back, up to the two integrations'
+// error.
+void ExpectEvaluateToGiveTheLogQOfADraw(TileSampler& sampler) {
+  const Drawn drawn = DrawIds(sampler, Range("score", 24));
+  std::vector<double> log_q(24), action(24);
+  sampler.Evaluate(drawn.phi, absl::MakeSpan(log_q), absl::MakeSpan(action));
+  for (size_t i = 0; i < 24; ++i) {
+    EXPECT_NEAR(log_q[i], drawn.log_q[i], 5e-3);
+    EXPECT_EQ(action[i], drawn.action[i]);
+  }
+}
+
 class SamplerTest : public testing::TestWithParam<Kernel> {};
 
 TEST_P(SamplerTest, BytesOfADrawDependOnItsIdOnly) {
@@ -201,19 +213,10 @@ TEST_P(SamplerTest, MeanWeightIsThePartitionFunctionOnTwoByTwo) {
   EXPECT_THAT(log_z.value, IsWithinErrors(exact, log_z.error));
 }
 
-// Scoring one's own draws gives their log q back, up to the two integrations'
-// error.
 TEST_P(SamplerTest, EvaluateGivesTheLogQOfADraw) {
   const v1::ModelSpec spec = Spec(6, 6, -4, 6.975);
-  const auto sampler =
-      Make(spec, StartWeights(spec, 0.7, 0.8, 0.03f), GetParam());
-  const Drawn drawn = DrawIds(*sampler, Range("score", 24));
-  std::vector<double> log_q(24), action(24);
-  sampler->Evaluate(drawn.phi, absl::MakeSpan(log_q), absl::MakeSpan(action));
-  for (size_t i = 0; i < 24; ++i) {
-    EXPECT_NEAR(log_q[i], drawn.log_q[i], 5e-3);
-    EXPECT_EQ(action[i], drawn.action[i]);
-  }
+  ExpectEvaluateToGiveTheLogQOfADraw(
+      *Make(spec, StartWeights(spec, 0.7, 0.8, 0.03f), GetParam()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, SamplerTest,
@@ -243,14 +246,7 @@ TEST_P(FlowSamplerTest, BytesOfADrawDependOnItsIdOnly) {
 }
 
 TEST_P(FlowSamplerTest, EvaluateGivesTheLogQOfADraw) {
-  const auto sampler = Make(spec_, weights_, Kernel::kPlain);
-  const Drawn drawn = DrawIds(*sampler, Range("score", 24));
-  std::vector<double> log_q(24), action(24);
-  sampler->Evaluate(drawn.phi, absl::MakeSpan(log_q), absl::MakeSpan(action));
-  for (size_t i = 0; i < 24; ++i) {
-    EXPECT_NEAR(log_q[i], drawn.log_q[i], 5e-3);
-    EXPECT_EQ(action[i], drawn.action[i]);
-  }
+  ExpectEvaluateToGiveTheLogQOfADraw(*Make(spec_, weights_, Kernel::kPlain));
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FlowSamplerTest, testing::ValuesIn(FlowCases()),

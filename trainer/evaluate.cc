@@ -9,12 +9,11 @@
 #include "core/stats/log_weights.h"
 
 namespace latticed {
-namespace {
 
-absl::StatusOr<std::vector<double>> LogWeights(const v1::ModelSpec& spec,
-                                               const Weights& weights,
-                                               int step_factor, uint64_t draws,
-                                               const StreamId& stream) {
+absl::StatusOr<std::vector<double>> HeldOutLogWeights(
+    const v1::ModelSpec& spec, const Weights& weights, int step_factor,
+    uint64_t first, uint64_t draws, const std::string& stream_name) {
+  const StreamId stream = NamedStream(stream_name);
   SamplerOptions options;
   options.step_factor = step_factor;
   auto sampler = MakeSampler(spec, weights, options);
@@ -23,17 +22,18 @@ absl::StatusOr<std::vector<double>> LogWeights(const v1::ModelSpec& spec,
   std::vector<float> phi(tile * (*sampler)->lattice().Sites());
   std::vector<double> log_q(tile), action(tile), log_w;
   std::vector<DrawId> ids;
-  for (uint64_t first = 0; first < draws; first += tile) {
-    const int64_t n = std::min<int64_t>(tile, draws - first);
+  for (uint64_t done = 0; done < draws; done += tile) {
+    const int64_t n = std::min<int64_t>(tile, draws - done);
     ids.clear();
-    for (int64_t i = 0; i < n; ++i) ids.push_back({stream, first + i});
+    for (int64_t i = 0; i < n; ++i) ids.push_back({stream, first + done + i});
     (*sampler)->Draw(ids, {absl::MakeSpan(phi), absl::MakeSpan(log_q),
                            absl::MakeSpan(action)});
     for (int64_t i = 0; i < n; ++i) {
       const double value = -action[i] - log_q[i];
       if (!std::isfinite(value)) {
         return absl::FailedPreconditionError(absl::StrCat(
-            "draw ", first + i, " of the held-out stream has log w = ", value,
+            "draw ", first + done + i,
+            " of the held-out stream has log w = ", value,
             "; the flow is not fit to be published: train it further, with a "
             "smaller learning_rate or clip_norm"));
       }
@@ -43,16 +43,16 @@ absl::StatusOr<std::vector<double>> LogWeights(const v1::ModelSpec& spec,
   return log_w;
 }
 
-}  // namespace
-
 absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
                                     const Weights& weights, uint64_t draws,
                                     const std::string& stream_name) {
-  const StreamId stream = NamedStream(stream_name);
-  const auto log_w = LogWeights(spec, weights, 1, draws, stream);
+  const auto log_w = HeldOutLogWeights(spec, weights, 1, 0, draws, stream_name);
   if (!log_w.ok()) return log_w.status();
-  // Couplings have no steps to double: the same draws again.
-  const auto doubled = LogWeights(spec, weights, 2, draws, stream);
+  // Couplings have no steps to double.
+  const auto doubled =
+      spec.flow().has_coupling()
+          ? log_w
+          : HeldOutLogWeights(spec, weights, 2, 0, draws, stream_name);
   if (!doubled.ok()) return doubled.status();
 
   Evaluation result;

@@ -2,6 +2,10 @@
 // manifest.
 #pragma once
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "core/checkpoint/weights.h"
 #include "latticed/v1/manifest.pb.h"
@@ -12,6 +16,12 @@ struct Evaluation {
   v1::Quality quality;
   double log_w_mean = 0;
 };
+
+// log w of draws first..first+draws-1 of the named stream, with step_factor
+// times the spec's RK4 steps. Non-finite ones make it FAILED_PRECONDITION.
+absl::StatusOr<std::vector<double>> HeldOutLogWeights(
+    const v1::ModelSpec& spec, const Weights& weights, int step_factor,
+    uint64_t first, uint64_t draws, const std::string& stream_name);
 
 // Draws 0..draws-1 of the named stream `stream_name`, once with the spec's
 // number of RK4 steps and once with twice as many from the same base draws.

@@ -1,5 +1,6 @@
 // latticed-train: trains flows and publishes them; `latticed-train reference`
-// runs the Monte Carlo codes.
+// runs the Monte Carlo codes, `latticed-train study` makes the papers' tables
+// and figures.
 
 #include <atomic>
 #include <csignal>
@@ -10,12 +11,14 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "core/kernels/parallel.h"
 #include "trainer/reference_command.h"
 #include "trainer/spec_file.h"
+#include "trainer/study/study.h"
 #include "trainer/train.h"
 
 ABSL_FLAG(std::string, spec, "", "training spec, text-format TrainingSpec");
@@ -34,9 +37,15 @@ ABSL_FLAG(bool, insecure_allow_remote, false,
           "let --http_listen be an address that other machines reach");
 ABSL_FLAG(bool, quiet, false, "no progress");
 ABSL_FLAG(uint64_t, updates, 1000000,
-          "reference: cluster updates after thermalisation");
+          "reference, study: cluster updates after thermalisation");
 ABSL_FLAG(uint64_t, configurations, 4096,
           "reference: configurations to keep, spread over the updates");
+ABSL_FLAG(std::string, output, "",
+          "study: folder for data, trainings and models");
+ABSL_FLAG(double, budget, 3, "study: minutes for each training");
+ABSL_FLAG(std::vector<std::string>, lattices, {},
+          "study: extents L, e.g. 6,12; empty: the study's own");
+ABSL_FLAG(int64_t, draws, 65536, "study: draws of an estimate");
 
 namespace {
 
@@ -57,6 +66,31 @@ int Fail(const absl::Status& status) {
   return kFailed;
 }
 
+int Study(const std::string& name, const std::string& command) {
+  latticed::StudyOptions options;
+  options.study = name;
+  options.output = absl::GetFlag(FLAGS_output);
+  options.repository = absl::GetFlag(FLAGS_repository);
+  options.budget_minutes = absl::GetFlag(FLAGS_budget);
+  options.draws = absl::GetFlag(FLAGS_draws);
+  options.updates = static_cast<int64_t>(absl::GetFlag(FLAGS_updates));
+  options.command = command;
+  for (const std::string& text : absl::GetFlag(FLAGS_lattices)) {
+    int64_t l = 0;
+    if (!absl::SimpleAtoi(text, &l)) {
+      return Fail(absl::InvalidArgumentError(
+          absl::StrCat("--lattices: '", text, "' is no extent; e.g. 6,12")));
+    }
+    options.lattices.push_back(l);
+  }
+  latticed::SetComputeThreads(absl::GetFlag(FLAGS_threads));
+  latticed::Progress progress(absl::GetFlag(FLAGS_quiet));
+  const absl::Status status = latticed::RunStudy(options, &progress, g_stop);
+  if (status.ok()) return 0;
+  Fail(status);
+  return absl::IsCancelled(status) ? kInterrupted : kFailed;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -65,17 +99,24 @@ int main(int argc, char** argv) {
       "trains a flow and publishes it:\n"
       "  latticed-train --spec FILE --repository DIR --model NAME\n"
       "runs Monte Carlo and writes the model's reference:\n"
-      "  latticed-train reference --spec FILE --repository DIR --model NAME");
+      "  latticed-train reference --spec FILE --repository DIR --model NAME\n"
+      "makes the data of a table or figure of the papers:\n"
+      "  latticed-train study NAME --output DIR [--repository DIR]");
   const std::vector<char*> positional = absl::ParseCommandLine(argc, argv);
   std::signal(SIGINT, HandleSignal);
   std::signal(SIGTERM, HandleSignal);
 
   const std::string subcommand = positional.size() > 1 ? positional[1] : "";
+  if (subcommand == "study") {
+    return Study(positional.size() == 3 ? positional[2] : "",
+                 absl::StrJoin(words, " "));
+  }
   if (positional.size() > 2 ||
       (!subcommand.empty() && subcommand != "reference")) {
     return Fail(absl::InvalidArgumentError(
         absl::StrCat("unknown command '", positional.back(),
-                     "'; there is 'reference', or none to train")));
+                     "'; there are 'reference' and 'study', or none to "
+                     "train")));
   }
   latticed::TrainOptions options;
   options.repository = absl::GetFlag(FLAGS_repository);

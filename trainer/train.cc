@@ -12,6 +12,7 @@
 #include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "trainer/core_seconds.h"
 #include "trainer/evaluate.h"
 #include "trainer/loss_gradient.h"
 #include "trainer/optimizer.h"
@@ -77,6 +78,7 @@ absl::Status PublishIfBetter(const TrainOptions& options,
   record.set_step(state.step());
   record.set_draws(state.draws());
   record.set_seconds(state.seconds());
+  record.set_core_seconds(state.core_seconds());
   record.set_threads(ComputeThreads());
   *record.mutable_spec() = spec;
   record.set_command(options.command);
@@ -108,8 +110,10 @@ absl::StatusOr<v1::TrainingState> LoadState(const TrainOptions& options,
           "threads than this run's; use --restart to drop it, or another "
           "--model or --state_directory to keep both"));
     }
-    progress->Say(absl::StrFormat("resuming at step %d of %d", saved->step(),
-                                  TotalSteps(spec)));
+    if (options.say_resuming) {
+      progress->Say(absl::StrFormat("resuming at step %d of %d", saved->step(),
+                                    TotalSteps(spec)));
+    }
     return saved;
   }
   auto state = StartState(options, spec);
@@ -242,6 +246,7 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   const int64_t steps = TotalSteps(spec);
   const double sites = static_cast<double>((*action)->lattice().Sites());
   const double seconds_before = state->seconds();
+  const double core_seconds_before = state->core_seconds() - CoreSeconds();
   const Clock::time_point start = Clock::now();
   Clock::time_point window_start = start;
   Window window;
@@ -265,6 +270,7 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
     if (result.non_finite > 0) result.gradient[0] = std::nan("");
     const double norm = AdamStep(spec, result.gradient, &*state);
     state->set_seconds(seconds_before + SecondsSince(start));
+    state->set_core_seconds(core_seconds_before + CoreSeconds());
 
     const int64_t step = state->step();
     if (step % spec.log_every_steps() == 0 || step == steps) {

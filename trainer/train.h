@@ -19,6 +19,7 @@ struct TrainOptions {
   bool restart = false;    // forget a saved state
   double minutes_max = 0;  // save and stop after so long; 0: no limit
   std::string command;     // for the manifest
+  bool say_resuming = true;
 };
 
 enum class TrainOutcome { kFinished, kStopped };

@@ -1,0 +1,202 @@
+#include "trainer/study/study.h"
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "core/checkpoint/repository.h"
+#include "core/kernels/parallel.h"
+#include "latticed/build_id.h"
+#include "trainer/study/ensembles.h"
+#include "trainer/study/studies.h"
+
+namespace latticed {
+namespace {
+
+const Study* FindStudy(const std::string& name) {
+  for (const Study& study : AllStudies()) {
+    if (study.name == name) return &study;
+  }
+  return nullptr;
+}
+
+// A terminal's bar, a log's line.
+void ShowPiece(Progress* progress, size_t done, size_t total,
+               const std::string& text) {
+  constexpr size_t kWidth = 20;
+  const size_t filled = total == 0 ? kWidth : kWidth * done / total;
+  progress->Say(absl::StrFormat("[%s%s] %d/%d %s", std::string(filled, '#'),
+                                std::string(kWidth - filled, '.'), done, total,
+                                text));
+}
+
+absl::Status MakeDirectories(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (!error) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, ": cannot be created: ", error.message(),
+                   "; choose a writable --output"));
+}
+
+// Appends the piece's rows, from its file if it is there.
+absl::Status MakePiece(const StudyRun& run, const Piece& piece,
+                       const std::string& path, const std::string& settings,
+                       Rows* all) {
+  auto rows = ReadRows(path, settings);
+  if (absl::IsNotFound(rows.status())) {
+    rows = piece.run(run);
+    if (rows.ok()) {
+      if (absl::Status written = WriteRows(path, settings, *rows);
+          !written.ok()) {
+        return written;
+      }
+    }
+  }
+  if (!rows.ok()) return rows.status();
+  for (auto& [table, list] : *rows) {
+    std::vector<Row>& out = (*all)[table];
+    out.insert(out.end(), list.begin(), list.end());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const std::vector<Study>& AllStudies() {
+  static const auto* const kStudies = new std::vector<Study>{
+      Table1Study(), TrainingStudy(), SymmetryStudy(), TimeKernelStudy(),
+      KernelStudy(), AblationStudy(), ScalingStudy(),  ClassicalStudy()};
+  return *kStudies;
+}
+
+absl::Status ValidateStudyOptions(const StudyOptions& options) {
+  if (FindStudy(options.study) == nullptr) {
+    std::vector<std::string> lines;
+    for (const Study& study : AllStudies()) {
+      lines.push_back(absl::StrFormat("  %-9s %s", study.name, study.about));
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("study '", options.study,
+                     "': there is none of that name; "
+                     "there are\n",
+                     absl::StrJoin(lines, "\n")));
+  }
+  if (options.output.empty()) {
+    return absl::InvalidArgumentError(
+        "--output is required: the folder for data, trainings and models");
+  }
+  if (!(options.budget_minutes > 0) || options.budget_minutes > 1e5) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--budget=", options.budget_minutes,
+                     ": minutes for each training, above 0, at most 1e5"));
+  }
+  constexpr int64_t kDrawsMin = 1024, kDrawsMax = 1 << 24;
+  if (options.draws < kDrawsMin || options.draws > kDrawsMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--draws=", options.draws, ": allowed are ", kDrawsMin, " to 2^24"));
+  }
+  constexpr int64_t kUpdatesMin = 1000, kUpdatesMax = int64_t{1} << 32;
+  if (options.updates < kUpdatesMin || options.updates > kUpdatesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--updates=", options.updates, ": allowed are ",
+                     kUpdatesMin, " to 2^32"));
+  }
+  for (const int64_t l : options.lattices) {
+    if (!HasEnsemble(l)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--lattices: no ensemble with xi = L/4 is known for L = ", l,
+          "; there are ", absl::StrJoin(EnsembleLattices(), ", ")));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunStudy(const StudyOptions& options, Progress* progress,
+                      const std::atomic<bool>& stop) {
+  if (absl::Status valid = ValidateStudyOptions(options); !valid.ok()) {
+    return valid;
+  }
+  const Study& study = *FindStudy(options.study);
+  const StudyRun run{options, progress, &stop};
+  const std::string directory = absl::StrCat(options.output, "/", study.name);
+  for (const std::string& path :
+       {directory + "/pieces", run.TrainingDirectory()}) {
+    if (absl::Status made = MakeDirectories(path); !made.ok()) return made;
+  }
+  const std::string settings =
+      absl::StrCat("draws=", options.draws, " updates=", options.updates);
+  const std::vector<Piece> pieces = study.pieces(
+      options.lattices.empty() ? study.lattices : options.lattices);
+
+  Rows rows;
+  absl::Status failed;
+  std::vector<std::string> missing;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const Piece& piece = pieces[i];
+    ShowPiece(progress, i, pieces.size(), piece.name);
+    absl::Status made = stop.load()
+                            ? absl::CancelledError("stopped")
+                            : MakePiece(run, piece,
+                                        absl::StrCat(directory, "/pieces/",
+                                                     piece.name, ".json"),
+                                        settings, &rows);
+    if (absl::IsCancelled(made) || absl::IsResourceExhausted(made)) {
+      return absl::Status(
+          made.code(),
+          absl::StrCat(study.name, "/", piece.name, ": ", made.message(), "; ",
+                       i - missing.size(), " of ", pieces.size(),
+                       " pieces are kept, the same command goes on"));
+    }
+    if (!made.ok()) {
+      progress->Say(absl::StrCat(piece.name, ": ", made.message()));
+      missing.push_back(piece.name);
+      if (failed.ok()) failed = made;
+    }
+  }
+  if (study.derive) study.derive(&rows);
+  for (const Table& table : study.tables) {
+    if (absl::Status written = WriteTable(directory, table, rows[table.name]);
+        !written.ok()) {
+      return written;
+    }
+  }
+  Row about;
+  about.Set("study", study.name)
+      .Set("about", study.about)
+      .Set("command", options.command)
+      .Set("build", kBuildId)
+      .Set("threads", ComputeThreads())
+      .Set("pieces", static_cast<double>(pieces.size()))
+      .Set("missing", absl::StrJoin(missing, " "));
+  const Table format = {"study",
+                        "what made this folder",
+                        {{"study", ""},
+                         {"about", ""},
+                         {"command", "of the last run"},
+                         {"build", ""},
+                         {"threads", "compute threads"},
+                         {"pieces", ""},
+                         {"missing", "pieces that failed"}}};
+  if (absl::Status written = WriteTable(directory, format, {about});
+      !written.ok()) {
+    return written;
+  }
+  if (!failed.ok()) {
+    return absl::Status(
+        failed.code(),
+        absl::StrCat(study.name, ": ", missing.size(), " of ", pieces.size(),
+                     " pieces failed (", absl::StrJoin(missing, ", "),
+                     "); the first: ", failed.message()));
+  }
+  ShowPiece(progress, pieces.size(), pieces.size(),
+            absl::StrCat("complete: ", directory,
+                         "; figures: scripts/plot-study ", directory));
+  return absl::OkStatus();
+}
+
+}  // namespace latticed

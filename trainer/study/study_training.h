@@ -1,0 +1,38 @@
+// The trainings of a study: scaled to a budget, resumed, with the quality of
+// the averaged weights on the way.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/checkpoint/repository.h"
+#include "latticed/v1/spec.pb.h"
+#include "trainer/study/ensembles.h"
+#include "trainer/study/study.h"
+
+namespace latticed {
+
+struct StudyFlow {
+  Checkpoint checkpoint;
+  // Columns of CurveColumns(); empty for a flow of options.repository.
+  std::vector<Row> curve;
+};
+
+// Columns of a point on a training's curve.
+std::vector<Column> CurveColumns();
+
+// Trains `model` from `spec`, its phases scaled to the budget by the measured
+// time of a step, evaluates its averaged weights after 2, 3, 4.5, ... s and
+// publishes it in run.ModelDirectory(). A training that exists is used or
+// continued as it was planned, whatever the budget now.
+// INVALID_ARGUMENT if the budget is too small for one step of each phase.
+absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
+                                      const std::string& model,
+                                      const v1::TrainingSpec& spec);
+
+// The flow of this kind and lattice: gated flows from options.repository, if
+// there is one, others trained. NOT_FOUND says how to get what is missing.
+absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind, int64_t l);
+
+}  // namespace latticed

@@ -215,6 +215,7 @@ TEST_F(TrainTest, ResumesToTheSameBits) {
   }
   v1::TrainingState pieces = State();
   pieces.set_seconds(whole.seconds());
+  pieces.set_core_seconds(whole.core_seconds());
   EXPECT_EQ(pieces.SerializeAsString(), whole.SerializeAsString());
   EXPECT_EQ(whole.draws(), 30u * 32 + 30 * 64);
 }

@@ -29,9 +29,9 @@ v1::TrainingSpec AblationSpec(int64_t l, const Variant& variant, int seed) {
   auto& flow = *spec.mutable_model()->mutable_flow()->mutable_position_space();
   flow.set_sine_features(20);
   flow.set_feature_bonds(10);
-  flow.set_harmonics(4);
-  flow.set_time_bonds(9);
-  flow.set_rk4_steps(10);
+  flow.set_harmonics(2);
+  flow.set_time_bonds(5);
+  flow.set_rk4_steps(12);
   flow.set_without_point_group(variant.without_point_group);
   flow.set_without_z2(variant.without_z2);
   spec.set_seed(seed);

@@ -38,10 +38,15 @@ v1::TrainingSpec AblationSpec(int64_t l, const Variant& variant, int seed) {
   return spec;
 }
 
+std::string ModelName(int64_t l, const Variant& variant, int seed) {
+  return absl::StrCat("ablation-", variant.name, "-l", l, "-", seed);
+}
+
 absl::StatusOr<Rows> Train(const StudyRun& run, int64_t l,
-                           const Variant& variant, int seed,
-                           const std::string& model) {
-  auto flow = TrainedFlow(run, model, AblationSpec(l, variant, seed));
+                           const Variant& variant, int seed) {
+  auto flow = TrainedFlow(run, ModelName(l, variant, seed),
+                          AblationSpec(l, variant, seed),
+                          /*steps_of=*/ModelName(l, kVariants[0], 1));
   if (!flow.ok()) return flow.status();
   for (Row& row : flow->curve) {
     row.Set("L", static_cast<double>(l))
@@ -73,7 +78,8 @@ Spread Over(const std::vector<double>& values) {
 Study AblationStudy() {
   Study study;
   study.name = "fig5";
-  study.about = "ablation of the symmetries, mean and spread over three seeds";
+  study.about =
+      "ablation of the symmetries, three seeds each with the same steps";
   study.lattices = {6};
   std::vector<Column> curve = {
       {"L", "extent of the lattice"},
@@ -101,11 +107,10 @@ Study AblationStudy() {
       // Seed by seed, so that an interrupted study compares like with like.
       for (int seed = 1; seed <= kSeeds; ++seed) {
         for (const Variant& variant : kVariants) {
-          const std::string model =
-              absl::StrCat("ablation-", variant.name, "-l", l, "-", seed);
-          pieces.push_back({model, [=, &variant](const StudyRun& run) {
-                              return Train(run, l, variant, seed, model);
-                            }});
+          pieces.push_back(
+              {ModelName(l, variant, seed), [=, &variant](const StudyRun& run) {
+                 return Train(run, l, variant, seed);
+               }});
         }
       }
     }

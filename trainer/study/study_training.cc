@@ -112,14 +112,29 @@ absl::StatusOr<v1::TrainingSpec> Plan(const StudyRun& run,
   return plan;
 }
 
+// Another training's number of steps, and what goes with it.
+absl::StatusOr<v1::TrainingSpec> PlanLike(const std::string& path,
+                                          const v1::TrainingSpec& spec) {
+  auto plan = ReadTrainingSpec(path);
+  if (!plan.ok()) return plan;
+  *plan->mutable_model() = spec.model();
+  plan->set_seed(spec.seed());
+  return plan;
+}
+
 // The plan of a training that exists, or a new one.
 absl::StatusOr<v1::TrainingSpec> LoadPlan(const StudyRun& run,
                                           const TrainOptions& options,
-                                          const v1::TrainingSpec& spec) {
-  const std::string path =
-      absl::StrCat(run.TrainingDirectory(), "/", options.model, ".textproto");
+                                          const v1::TrainingSpec& spec,
+                                          const std::string& steps_of) {
+  const auto path_of = [&run](const std::string& model) {
+    return absl::StrCat(run.TrainingDirectory(), "/", model, ".textproto");
+  };
+  const std::string path = path_of(options.model);
   if (std::ifstream(path).good()) return ReadTrainingSpec(path);
-  auto plan = Plan(run, options, spec);
+  auto plan = steps_of.empty() || steps_of == options.model
+                  ? Plan(run, options, spec)
+                  : PlanLike(path_of(steps_of), spec);
   if (!plan.ok()) return plan;
   std::string text;
   google::protobuf::TextFormat::PrintToString(*plan, &text);
@@ -222,7 +237,8 @@ std::vector<Column> CurveColumns() {
 
 absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
                                       const std::string& model,
-                                      const v1::TrainingSpec& spec) {
+                                      const v1::TrainingSpec& spec,
+                                      const std::string& steps_of) {
   TrainOptions options;
   options.repository = run.ModelDirectory();
   options.model = model;
@@ -237,7 +253,7 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
         ", or the folder cannot be written; run the study again when it is "
         "done"));
   }
-  const auto plan = LoadPlan(run, options, spec);
+  const auto plan = LoadPlan(run, options, spec, steps_of);
   if (!plan.ok()) return plan.status();
   const std::string settings = "training";
   const std::string curve_path =

@@ -25,11 +25,13 @@ std::vector<Column> CurveColumns();
 // Trains `model` from `spec`, its phases scaled to the budget by the measured
 // time of a step, evaluates its averaged weights after 2, 3, 4.5, ... s and
 // publishes it in run.ModelDirectory(). A training that exists is used or
-// continued as it was planned, whatever the budget now.
+// continued as it was planned, whatever the budget now. With `steps_of` the
+// model takes the phases of that one's plan instead: trainings to compare.
 // INVALID_ARGUMENT if the budget is too small for one step of each phase.
 absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
                                       const std::string& model,
-                                      const v1::TrainingSpec& spec);
+                                      const v1::TrainingSpec& spec,
+                                      const std::string& steps_of = "");
 
 // The flow of this kind and lattice: gated flows from options.repository, if
 // there is one, others trained. NOT_FOUND says how to get what is missing.

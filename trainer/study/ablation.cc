@@ -81,11 +81,11 @@ Study AblationStudy() {
   study.about =
       "ablation of the symmetries, three seeds each with the same steps";
   study.lattices = {6};
-  std::vector<Column> curve = {
-      {"L", "extent of the lattice"},
-      {"variant", "full, without-d4, without-z2 or without-both"},
-      {"seed", "of the training"}};
-  for (Column& column : CurveColumns()) curve.push_back(std::move(column));
+  const std::vector<Column> curve =
+      Join({{{"L", "extent of the lattice"},
+             {"variant", "full, without-d4, without-z2 or without-both"},
+             {"seed", "of the training"}},
+            CurveColumns()});
   study.tables = {
       {"curve", "quality of the averaged weights during training", curve},
       {"training", "the end of each training", curve},

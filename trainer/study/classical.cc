@@ -182,27 +182,20 @@ Study ClassicalStudy() {
   study.name = "classical";
   study.about = "tau_int of chi_2 and cost of an independent configuration";
   study.lattices = {6, 8, 12, 20, 32};
-  Table samplers = {"samplers",
-                    "cluster updates, HMC trajectories and flow draws",
-                    {{"L", "extent of the lattice"},
-                     {"sampler",
-                      "cluster, hmc, flow chain (independence "
-                      "Metropolis) or flow reweighted"},
-                     {"updates", "updates, trajectories or draws"},
-                     {"acceptance", "of sweeps, trajectories or proposals"}}};
-  for (const auto& [name, about] :
-       {std::pair<std::string, std::string>{"chi_2", "V <M^2>"},
-        {"tau_int", "of chi_2 in updates, 1/2 for independent ones"}}) {
-    for (Column& column : EstimateColumns(name, about)) {
-      samplers.columns.push_back(std::move(column));
-    }
-  }
-  samplers.columns.push_back({"core_seconds_per_update", "processor time"});
-  for (Column& column :
-       EstimateColumns("core_seconds_per_independent",
-                       "2 tau_int updates, or 1 / ESS draws")) {
-    samplers.columns.push_back(std::move(column));
-  }
+  const Table samplers = {
+      "samplers", "cluster updates, HMC trajectories and flow draws",
+      Join({{{"L", "extent of the lattice"},
+             {"sampler",
+              "cluster, hmc, flow chain (independence Metropolis) or flow "
+              "reweighted"},
+             {"updates", "updates, trajectories or draws"},
+             {"acceptance", "of sweeps, trajectories or proposals"}},
+            EstimateColumns("chi_2", "V <M^2>"),
+            EstimateColumns("tau_int",
+                            "of chi_2 in updates, 1/2 for independent ones"),
+            {{"core_seconds_per_update", "processor time"}},
+            EstimateColumns("core_seconds_per_independent",
+                            "2 tau_int updates, or 1 / ESS draws")})};
   study.tables = {samplers,
                   {"verdict",
                    "the reweighted flow against the others",

@@ -14,26 +14,18 @@
 namespace latticed {
 
 std::vector<Table> FlowTimeTables() {
-  Table times = {"flow_time",
-                 "observables of the field at intermediate flow times, draws "
-                 "not reweighted",
-                 {{"L", "extent of the lattice"}, {"t", "flow time"}}};
-  for (const auto& [name, about] :
-       {std::pair<std::string, std::string>{"chi_2", "V <M^2>"},
-        {"xi", "from m_eff; empty while the field is uncorrelated"},
-        {"xi_2nd", "second-moment correlation length"},
-        {"phi2", "<phi^2> per site"}}) {
-    for (Column& column : EstimateColumns(name, about)) {
-      times.columns.push_back(std::move(column));
-    }
-  }
-  Table two_point = {"two_point",
-                     "Gt(r) at intermediate flow times",
-                     {{"L", ""}, {"t", "flow time"}, {"r", "distance"}}};
-  for (Column& column : EstimateColumns("Gt", "averaged over both axes")) {
-    two_point.columns.push_back(std::move(column));
-  }
-  return {times, two_point};
+  return {{"flow_time",
+           "observables of the field at intermediate flow times, draws not "
+           "reweighted",
+           Join({{{"L", "extent of the lattice"}, {"t", "flow time"}},
+                 EstimateColumns("chi_2", "V <M^2>"),
+                 EstimateColumns(
+                     "xi", "from m_eff; empty while the field is uncorrelated"),
+                 EstimateColumns("xi_2nd", "second-moment correlation length"),
+                 EstimateColumns("phi2", "<phi^2> per site")})},
+          {"two_point", "Gt(r) at intermediate flow times",
+           Join({{{"L", ""}, {"t", "flow time"}, {"r", "distance"}},
+                 EstimateColumns("Gt", "averaged over both axes")})}};
 }
 
 absl::StatusOr<Rows> FlowTimes(const StudyRun& run, int64_t l) {

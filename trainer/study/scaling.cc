@@ -62,17 +62,15 @@ Study ScalingStudy() {
   study.name = "scaling";
   study.about = "training cost to an acceptance against L; flow times";
   study.lattices = {6, 8, 10, 12};
-  std::vector<Column> curve = {{"L", "extent of the lattice"},
-                               {"flow", "gated, realnvp or affine"}};
-  for (Column& column : CurveColumns()) curve.push_back(std::move(column));
-  std::vector<Column> fit = {{"flow", ""},
-                             {"target", "acceptance"},
-                             {"points", "lattices that reached it"}};
-  for (Column& column :
-       EstimateColumns("exponent", "z of core_seconds = c L^z")) {
-    fit.push_back(std::move(column));
-  }
-  fit.push_back({"core_seconds_at_1", "c"});
+  const std::vector<Column> curve = Join(
+      {{{"L", "extent of the lattice"}, {"flow", "gated, realnvp or affine"}},
+       CurveColumns()});
+  const std::vector<Column> fit =
+      Join({{{"flow", ""},
+             {"target", "acceptance"},
+             {"points", "lattices that reached it"}},
+            EstimateColumns("exponent", "z of core_seconds = c L^z"),
+            {{"core_seconds_at_1", "c"}}});
   study.tables = {
       {"curve", "quality of the averaged weights during training", curve},
       {"cost",

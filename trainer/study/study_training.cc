@@ -174,13 +174,9 @@ absl::StatusOr<Row> Evaluated(const std::string& model,
     if (!more.ok()) return row.Set("ess", 0.0).Set("acceptance", 0.0);
     log_w.insert(log_w.end(), more->begin(), more->end());
   }
-  const Estimate variance = LogWeightVariance(log_w);
-  const double sites = static_cast<double>(MakeLattice(spec.lattice()).Sites());
-  row.Set("ess", Ess(log_w))
-      .Set("acceptance", Acceptance(log_w))
-      .Set("sigma2_per_site",
-           Estimate{variance.value / sites, variance.error / sites})
-      .Set("evaluation_draws", static_cast<double>(log_w.size()));
+  SetQuality(log_w, static_cast<double>(MakeLattice(spec.lattice()).Sites()),
+             &row);
+  row.Set("evaluation_draws", static_cast<double>(log_w.size()));
   return row;
 }
 
@@ -215,24 +211,29 @@ absl::StatusOr<Checkpoint> Newest(const std::string& repository,
 
 }  // namespace
 
+void SetQuality(const std::vector<double>& log_w, double sites, Row* row) {
+  const Estimate variance = LogWeightVariance(log_w);
+  row->Set("ess", Ess(log_w))
+      .Set("acceptance", Acceptance(log_w))
+      .Set("sigma2_per_site",
+           Estimate{variance.value / sites, variance.error / sites});
+}
+
+std::vector<Column> QualityColumns() {
+  return Join({EstimateColumns("ess", "effective sample size per draw"),
+               EstimateColumns("acceptance",
+                               "of independence Metropolis at equilibrium"),
+               EstimateColumns("sigma2_per_site", "Var(log w) / V")});
+}
+
 std::vector<Column> CurveColumns() {
-  std::vector<Column> columns = {
-      {"model", "the name it is published under"},
-      {"seconds", "wall time of training so far"},
-      {"core_seconds", "processor time of training so far"},
-      {"step", "of the optimizer"},
-      {"draws", "configurations drawn in training"}};
-  for (const auto& [name, about] :
-       {std::pair<std::string, std::string>{
-            "ess", "effective sample size per draw, averaged weights"},
-        {"acceptance", "of independence Metropolis at equilibrium"},
-        {"sigma2_per_site", "Var(log w) / V"}}) {
-    for (Column& column : EstimateColumns(name, about)) {
-      columns.push_back(std::move(column));
-    }
-  }
-  columns.push_back({"evaluation_draws", "held-out draws of these figures"});
-  return columns;
+  return Join({{{"model", "the name it is published under"},
+                {"seconds", "wall time of training so far"},
+                {"core_seconds", "processor time of training so far"},
+                {"step", "of the optimizer"},
+                {"draws", "configurations drawn in training"}},
+               QualityColumns(),
+               {{"evaluation_draws", "held-out draws of these figures"}}});
 }
 
 absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,

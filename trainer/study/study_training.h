@@ -19,8 +19,13 @@ struct StudyFlow {
   std::vector<Row> curve;
 };
 
-// Columns of a point on a training's curve.
+// ess, acceptance and sigma2_per_site with errors; a point on a training's
+// curve, of its averaged weights.
+std::vector<Column> QualityColumns();
 std::vector<Column> CurveColumns();
+
+// Sets QualityColumns() from weights on a lattice of so many sites.
+void SetQuality(const std::vector<double>& log_w, double sites, Row* row);
 
 // Trains `model` from `spec`, its phases scaled to the budget by the measured
 // time of a step, evaluates its averaged weights after 2, 3, 4.5, ... s and

@@ -60,46 +60,58 @@ absl::StatusOr<Rows> Images(const StudyRun& run, FlowKind kind, int64_t l) {
                                    flow->checkpoint.weights, {});
   if (!sampler.ok()) return sampler.status();
   const int64_t sites = l * l, tile = (*sampler)->tile();
-  std::vector<float> phi(tile * sites), image(tile * sites);
-  std::vector<double> log_q(tile), action(tile);
+  const int64_t n = std::min(tile, kConfigurations);
+  std::vector<float> phi(n * sites);
+  std::vector<double> log_q(n), action(n);
   std::vector<DrawId> ids;
   const StreamId stream = NamedStream(absl::StrCat("study/fig2/", l));
-  const int64_t n = std::min(tile, kConfigurations);
   for (int64_t i = 0; i < n; ++i) {
     ids.push_back({stream, static_cast<uint64_t>(i)});
   }
   (*sampler)->Draw(ids, {absl::MakeSpan(phi), absl::MakeSpan(log_q),
                          absl::MakeSpan(action)});
 
+  // All images, element by element: whole tiles cost what parts of them do.
+  const std::vector<Element> elements = Elements(l);
+  const int64_t count = static_cast<int64_t>(elements.size()) * n;
+  std::vector<float> image(count * sites);
+  for (int64_t j = 0; j < count; ++j) {
+    const Element& element = elements[j / n];
+    for (int64_t x = 0; x < sites; ++x) {
+      const auto [a, b] = element.source(x / l, x % l);
+      image[j * sites + x] = element.sign * phi[j % n * sites + a * l + b];
+    }
+  }
+  log_q.resize(count);
+  action.resize(count);
+  for (int64_t first = 0; first < count; first += tile) {
+    const int64_t part = std::min(tile, count - first);
+    (*sampler)->Evaluate(
+        absl::MakeSpan(image).subspan(first * sites, part * sites),
+        absl::MakeSpan(log_q).subspan(first, part),
+        absl::MakeSpan(action).subspan(first, part));
+  }
+
   Rows rows;
   // By symmetry, of every configuration: log q of its images.
   std::map<std::string, std::vector<std::vector<double>>> images;
-  for (const Element& element : Elements(l)) {
-    for (int64_t i = 0; i < n; ++i) {
-      for (int64_t x = 0; x < sites; ++x) {
-        const auto [a, b] = element.source(x / l, x % l);
-        image[i * sites + x] = element.sign * phi[i * sites + a * l + b];
-      }
-    }
-    (*sampler)->Evaluate({image.data(), static_cast<size_t>(n * sites)},
-                         absl::MakeSpan(log_q).first(n),
-                         absl::MakeSpan(action).first(n));
+  for (int64_t j = 0; j < count; ++j) {
+    const Element& element = elements[j / n];
     auto& all = images[element.symmetry];
     all.resize(n);
-    for (int64_t i = 0; i < n; ++i) {
-      all[i].push_back(log_q[i]);
-      rows["images"].push_back(Row()
-                                   .Set("L", static_cast<double>(l))
-                                   .Set("flow", FlowName(kind))
-                                   .Set("configuration", static_cast<double>(i))
-                                   .Set("symmetry", element.symmetry)
-                                   .Set("element", element.name)
-                                   .Set("log_q", log_q[i])
-                                   .Set("action", action[i]));
-    }
+    all[j % n].push_back(log_q[j]);
+    rows["images"].push_back(
+        Row()
+            .Set("L", static_cast<double>(l))
+            .Set("flow", FlowName(kind))
+            .Set("configuration", static_cast<double>(j % n))
+            .Set("symmetry", element.symmetry)
+            .Set("element", element.name)
+            .Set("log_q", log_q[j])
+            .Set("action", action[j]));
   }
   for (const auto& [symmetry, configurations] : images) {
-    double squares = 0, count = 0, largest = 0;
+    double squares = 0, values_seen = 0, largest = 0;
     for (const auto& values : configurations) {
       double mean = 0;
       for (const double v : values) {
@@ -108,14 +120,14 @@ absl::StatusOr<Rows> Images(const StudyRun& run, FlowKind kind, int64_t l) {
       for (const double v : values) {
         squares += (v - mean) * (v - mean);
         largest = std::max(largest, std::abs(v - mean));
-        ++count;
+        ++values_seen;
       }
     }
     rows["spread"].push_back(Row()
                                  .Set("L", static_cast<double>(l))
                                  .Set("flow", FlowName(kind))
                                  .Set("symmetry", symmetry)
-                                 .Set("rms", std::sqrt(squares / count))
+                                 .Set("rms", std::sqrt(squares / values_seen))
                                  .Set("max", largest));
   }
   return rows;

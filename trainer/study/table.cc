@@ -99,6 +99,14 @@ std::vector<Column> EstimateColumns(const std::string& name,
           {absl::StrCat(name, "_error"), "one standard deviation"}};
 }
 
+std::vector<Column> Join(std::initializer_list<std::vector<Column>> parts) {
+  std::vector<Column> columns;
+  for (const std::vector<Column>& part : parts) {
+    columns.insert(columns.end(), part.begin(), part.end());
+  }
+  return columns;
+}
+
 absl::Status WriteTable(const std::string& directory, const Table& table,
                         const std::vector<Row>& rows) {
   std::set<std::string> known;

@@ -1,6 +1,7 @@
 // What a study measures: tables of rows, kept as JSON and as CSV.
 #pragma once
 
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <vector>
@@ -56,6 +57,9 @@ struct Table {
 // The columns of an estimate, `name` and `name`_error (one standard deviation).
 std::vector<Column> EstimateColumns(const std::string& name,
                                     const std::string& about);
+
+// One after the other.
+std::vector<Column> Join(std::initializer_list<std::vector<Column>> parts);
 
 // <directory>/<table>.json, {"table", "about", "columns": [{"name", "about"}],
 // "rows": [{column: cell}]}, and <directory>/<table>.csv with a header line,

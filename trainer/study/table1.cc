@@ -35,18 +35,13 @@ absl::StatusOr<Rows> FlowRow(const StudyRun& run, int64_t l) {
   if (!sample.ok()) return sample.status();
   const auto observables =
       EstimateIndependent(sample->measurements, sample->log_w, l, l);
-  const Estimate variance = LogWeightVariance(sample->log_w);
-  const double sites = static_cast<double>(l * l);
   Row row = Start(l, kCorrected, EnsembleLambda(l), kFlow);
   row.Set("chi_2", observables.at("chi_2"))
       .Set("m_p_L", observables.at("m_p_L"))
-      .Set("ess", Ess(sample->log_w))
-      .Set("acceptance", Acceptance(sample->log_w))
-      .Set("sigma2_per_site",
-           Estimate{variance.value / sites, variance.error / sites})
       .Set("samples", static_cast<double>(run.options.draws))
       .Set("minutes", flow->checkpoint.manifest.training().seconds() / 60)
       .Set("digest", flow->checkpoint.digest);
+  SetQuality(sample->log_w, static_cast<double>(l * l), &row);
   return Rows{{"table1", {row}}};
 }
 
@@ -124,28 +119,18 @@ Study Table1Study() {
   study.name = "table1";
   study.about = "couplings, chi_2, m_p L, ESS and acceptance of 2110.02673";
   study.lattices = {6, 12, 20, 32};
-  Table table = {"table1",
-                 "table 1 of 2110.02673 beside our flow and Monte Carlo",
-                 {{"L", "extent of the lattice"},
-                  {"coupling", "corrected, or as printed in the paper"},
-                  {"lambda", "at m^2 = -4"},
-                  {"source", "2110.02673, flow (ours) or Monte Carlo"}}};
-  for (const auto& [name, about] :
-       {std::pair<std::string, std::string>{"chi_2", "V <M^2>, reweighted"},
-        {"m_p_L", "L times the pole mass, reweighted"},
-        {"ess", "effective sample size per draw"},
-        {"acceptance", "of independence Metropolis"},
-        {"sigma2_per_site", "Var(log w) / V"}}) {
-    for (Column& column : EstimateColumns(name, about)) {
-      table.columns.push_back(std::move(column));
-    }
-  }
-  for (const Column& column :
-       {Column{"samples", "draws, or updates of Monte Carlo"},
-        {"minutes", "wall time of training"},
-        {"digest", "of the flow"}}) {
-    table.columns.push_back(column);
-  }
+  const Table table = {
+      "table1", "table 1 of 2110.02673 beside our flow and Monte Carlo",
+      Join({{{"L", "extent of the lattice"},
+             {"coupling", "corrected, or as printed in the paper"},
+             {"lambda", "at m^2 = -4"},
+             {"source", "2110.02673, flow (ours) or Monte Carlo"}},
+            EstimateColumns("chi_2", "V <M^2>, reweighted"),
+            EstimateColumns("m_p_L", "L times the pole mass, reweighted"),
+            QualityColumns(),
+            {{"samples", "draws, or updates of Monte Carlo"},
+             {"minutes", "wall time of training"},
+             {"digest", "of the flow"}}})};
   study.tables = {
       table,
       {"agreement",

@@ -18,9 +18,10 @@ Study TrainingStudy() {
   study.name = "fig1";
   study.about = "ESS and acceptance against training time, and time to an ESS";
   study.lattices = {8, 12};
-  std::vector<Column> curve = {{"L", "extent of the lattice"},
-                               {"flow", "gated, published or realnvp"}};
-  for (Column& column : CurveColumns()) curve.push_back(std::move(column));
+  const std::vector<Column> curve =
+      Join({{{"L", "extent of the lattice"},
+             {"flow", "gated, published or realnvp"}},
+            CurveColumns()});
   study.tables = {
       {"curve", "quality of the averaged weights during training", curve},
       {"time_to",

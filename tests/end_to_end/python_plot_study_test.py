@@ -35,11 +35,12 @@ def with_errors(names):
     return " ".join(f"{name} {name}_error" for name in names.split())
 
 
-def curve(key, *cells):
-    """Points of trainings: key columns, then time, draws, ESS, acceptance."""
-    return rows(key + " core_seconds draws " + with_errors("ess acceptance"),
-                *((*cell[:-1], .01, cell[-1], .01) if len(cell) == 0 else
-                  (*cell[:-2], cell[-2], .01, cell[-1], .02) for cell in cells))
+def curve(keys, *cells):
+    """Points of trainings: keys, then time, steps, ESS and acceptance."""
+    return rows(keys + " draws core_seconds step "
+                + with_errors("ess acceptance"),
+                *((*key, 64 * step, time, step, ess, .01, acceptance, .02)
+                  for *key, time, step, ess, acceptance in cells))
 
 
 def table1():
@@ -47,7 +48,8 @@ def table1():
     return {
         "table1": rows(
             "L coupling lambda source "
-            + with_errors("chi_2 m_p_L ess sigma2_per_site") + " minutes digest",
+            + with_errors("chi_2 m_p_L ess sigma2_per_site")
+            + " minutes digest",
             (6, "printed", 6.975, paper, 1.06, None, 3.98, None, .99),
             (6, "corrected", 6.975, mc, 1.0630, .0021, 3.975, .0052),
             (6, "corrected", 6.975, flow, 1.2345, .0996, 3.981, .012, .98874,
@@ -72,7 +74,8 @@ def fig1():
                        (8, "realnvp", 300, 5000, .6, .5),
                        (8, "published", 5, 10, .01, .02)),
         "time_to": rows(
-            "L flow best_ess target_ess core_seconds core_seconds_total speedup",
+            "L flow best_ess target_ess core_seconds core_seconds_total "
+            "speedup",
             (8, "gated", .99, .6, 15.25, 200, 19.67),
             (8, "published", .0123, .6, None, 5.5),
             (8, "realnvp", .6, .6, 300, 300, 1))}
@@ -168,7 +171,8 @@ def classical():
                 ("flow reweighted", 4096, None, 1.9, .1, None, None, 9e-6,
                  1e-5, 1e-9)))),
         "verdict": rows("L against cost_ratio cheaper",
-                        (8, "cluster", 2.381, "cluster"), (8, "hmc", .1, "flow"),
+                        (8, "cluster", 2.381, "cluster"),
+                        (8, "hmc", .1, "flow"),
                         (16, "cluster", .98, "flow"))}
 
 
@@ -225,9 +229,9 @@ class PlotStudy(unittest.TestCase):
         self.folder = tempfile.mkdtemp(prefix="latticed-plot-test-")
         self.addCleanup(shutil.rmtree, self.folder)
 
-    def write(self, name, tables, missing=""):
+    def write(self, name, tables, missing="", folder=None):
         """The folder of a study as latticed-train writes it."""
-        directory = os.path.join(self.folder, name)
+        directory = os.path.join(self.folder, folder or name)
         os.makedirs(directory, exist_ok=True)
         about = {"study": name, "about": f"about {name}",
                  "command": f"latticed-train study {name} --output here",
@@ -261,6 +265,8 @@ class PlotStudy(unittest.TestCase):
 
     def contents(self, directory):
         found = {}
+        if not os.path.isdir(directory):
+            return found
         for name in os.listdir(directory):
             with open(os.path.join(directory, name), "rb") as file:
                 found[name] = file.read()
@@ -273,7 +279,7 @@ class PlotStudy(unittest.TestCase):
         self.assertEqual(png[:8], b"\x89PNG\r\n\x1a\n")
         self.assertEqual(png[-8:-4], b"IEND")
         width, height = struct.unpack(">II", png[16:24])
-        self.assertTrue(600 < width < 2500 and 300 < height < 2500,
+        self.assertTrue(400 < width < 2500 and 300 < height < 2500,
                         f"{name}: {width} x {height}")
 
     def test_figures_and_numbers_of_every_study(self):
@@ -302,11 +308,11 @@ class PlotStudy(unittest.TestCase):
         for name, directory in directories.items():
             again = self.contents(directory)
             for file, content in first[name].items():
-                self.assertEqual(again[file] == content, True,
-                                 f"{name}/{file} is not the same again")
+                self.assertTrue(again[file] == content,
+                                f"{name}/{file} is not the same again")
 
     def markers(self, svg, colour):
-        """Places (x, y) of the points of this colour, by panel."""
+        """Places (x, y) of the points of this colour."""
         places = re.findall(
             rf'<use xlink:href="#\w+" x="([\d.]+)" y="([\d.]+)" '
             rf'style="fill: {colour}', svg)
@@ -317,7 +323,8 @@ class PlotStudy(unittest.TestCase):
         self.assertEqual(self.plot(directory)[0], 0)
         svg = self.contents(directory)["training-time.svg"].decode()
         points = self.markers(svg, "#0072b2")
-        points = [points[i:i + 3] for i in range(0, 9, 3)]  # by panel
+        # By panel: lower and upper ends of the error bars, then the points.
+        points = [points[i + 6:i + 9] for i in (0, 9, 18)]
         for (x0, _), (x1, _), (x2, _) in points:
             self.assertAlmostEqual(x1 - x0, x2 - x1, places=2)  # decades
         ess, one_minus_ess, acceptance = points
@@ -353,48 +360,55 @@ class PlotStudy(unittest.TestCase):
             self.assertIn("**Left out:**", report)
             self.assertNotIn(".png", report)
 
-    def check_refused(self, directory, *said, **limits):
-        before = (self.contents(directory) if os.path.isdir(directory)
-                  else None)
-        code, err = self.plot(directory, **limits)
+    def check_refused(self, refused, **limits):
+        """One line for each folder, which says these texts."""
+        before = [self.contents(folder) for folder, *_ in refused]
+        code, err = self.plot(*(folder for folder, *_ in refused), **limits)
         self.assertEqual(code, 1, err)
-        self.assertEqual(err.count("\n"), 1, err)
-        for text in ("plot-study: ", directory, *said):
-            self.assertIn(text, err)
-        if before is not None:
-            self.assertEqual(self.contents(directory), before)
+        lines = err.splitlines()
+        self.assertEqual(len(lines), len(refused), err)
+        for line, (folder, *texts), files in zip(lines, refused, before):
+            for text in ("plot-study: ", folder, *texts):
+                self.assertIn(text, line)
+            self.assertEqual(self.contents(folder), files)
 
     def test_what_it_cannot_read_is_left_as_it_was(self):
-        self.check_refused(os.path.join(self.folder, "nowhere"),
-                           "has no study.json", "--output OUT")
+        def broken(folder, column, cell):
+            tables = fig1()
+            tables["curve"][2][column] = cell
+            return self.write("fig1", tables, folder=folder)
+
+        def rewritten(folder, text):
+            directory = self.write("fig1", fig1(), folder=folder)
+            with open(os.path.join(directory, "time_to.json"), "w") as file:
+                file.write(text)
+            return directory
+
         empty = os.path.join(self.folder, "empty")
         os.mkdir(empty)
-        self.check_refused(empty, "has no study.json")
-        self.check_refused(self.write("fig9", {}),
-                           "'fig9' that is not known", "table1, fig1")
-        self.check_refused(
-            self.write("fig1", {"curve": fig1()["curve"]}),
-            "time_to.json cannot be read: No such file", "run the study again")
-        tables = fig1()
-        tables["curve"][2]["ess"] = "high"
-        self.check_refused(self.write("fig1", tables),
-                           "curve.json is damaged: 'high' in column ess")
-        tables["curve"][2]["ess"] = [1]
-        self.check_refused(self.write("fig1", tables), "curve.json is damaged")
-        damaged = self.write("fig1", fig1())
-        path = os.path.join(damaged, "time_to.json")
-        os.truncate(path, os.path.getsize(path) // 2)
-        self.check_refused(damaged, "time_to.json is damaged",
-                           "run the study again")
-        with open(path, "w") as file:
-            json.dump({"about": "", "columns": [], "rows": []}, file)
-        self.check_refused(damaged, "has no column", "another version")
+        self.check_refused([
+            (os.path.join(self.folder, "nowhere"), "no study.json",
+             "--output OUT"),
+            (empty, "no study.json"),
+            (self.write("fig9", {}), "'fig9' that is not known",
+             "table1, fig1"),
+            (self.write("fig1", {"curve": fig1()["curve"]}),
+             "time_to.json cannot be read: No such file",
+             "run the study again"),
+            (broken("text", "ess", "high"),
+             "curve.json is damaged: 'high' in column ess"),
+            (broken("list", "ess", [1]), "curve.json is damaged"),
+            (rewritten("cut", '{"about": "", "columns": [{"na'),
+             "time_to.json is damaged", "run the study again"),
+            (rewritten("other", '{"about": "", "columns": [], "rows": []}'),
+             "time_to.json has no column", "another version")])
 
     def test_what_it_cannot_write_is_left_as_it_was(self):
-        directory = self.write("fig1", fig1())
-        self.plot(self.write("fig3", fig3()))  # has the fonts
-        self.check_refused(directory, "cannot be written: File too large",
-                           "free space", largest_file=60000)
+        self.plot(self.write("fig3", fig3()))  # fonts are found now
+        self.check_refused(
+            [(self.write("fig1", fig1()),
+              "cannot be written: File too large", "free space")],
+            largest_file=60000)
 
     def test_a_bad_folder_does_not_keep_others_from_being_plotted(self):
         good = self.write("fig3", fig3())

@@ -14,9 +14,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/factory.h"
+#include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
 #include "core/wire/atomic_file.h"
 #include "google/protobuf/text_format.h"
+#include "trainer/core_seconds.h"
 #include "trainer/evaluate.h"
 #include "trainer/loss_gradient.h"
 #include "trainer/spec_file.h"
@@ -50,7 +52,8 @@ class TrainingLock {
   const bool held_;
 };
 
-// Of one step with this batch from the parameters a training starts with.
+// Of one step with this batch from the parameters a training starts with: by
+// processor time, so that a busy machine does not make the training shorter.
 double StepSeconds(const v1::TrainingSpec& spec, const Action& action,
                    const v1::TrainingState& start, int64_t batch) {
   const auto gradient = MakeLossGradient(spec.model(), action);
@@ -60,12 +63,15 @@ double StepSeconds(const v1::TrainingSpec& spec, const Action& action,
   gradient->Compute(parameters, stream, 0, batch);  // allocates
   constexpr double kLongEnough = 0.5;
   constexpr int kMost = 50;
-  const Clock::time_point begin = Clock::now();
+  const double begin = CoreSeconds();
+  const auto seconds = [begin] {
+    return (CoreSeconds() - begin) / ComputeThreads();
+  };
   int steps = 0;
   do {
     gradient->Compute(parameters, stream, 0, batch);
-  } while (++steps < kMost && SecondsSince(begin) < kLongEnough);
-  return SecondsSince(begin) / steps;
+  } while (++steps < kMost && seconds() < kLongEnough);
+  return seconds() / steps;
 }
 
 absl::StatusOr<v1::TrainingSpec> Plan(const StudyRun& run,

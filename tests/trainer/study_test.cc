@@ -430,11 +430,28 @@ TEST_F(StudyTest, AnInterruptedTrainingGoesOnWithItsPlan) {
   const auto curve =
       ReadRows(folder_->File("interrupted/trainings/phi4-l4.json"), "training");
   ASSERT_THAT(curve, IsOk());
-  const std::vector<Row>& points = curve->at("curve");
+  const std::vector<Row> points = curve->at("curve");
   ASSERT_GE(points.size(), 2u);
   for (size_t i = 1; i < points.size(); ++i) {
     EXPECT_GT(points[i].Number("step"), points[i - 1].Number("step"));
   }
+}
+
+TEST_F(StudyTest, ATrainingWhosePlanIsGoneStartsAgain) {
+  StudyOptions options = Options("fig4", folder_->File("dropped"));
+  options.budget_minutes = 0.1;
+  Listener listener;
+  listener.stop_at = "after 2s";
+  EXPECT_THAT(RunStudy(options, &listener, listener.stop),
+              StatusIs(absl::StatusCode::kCancelled));
+  std::filesystem::remove(folder_->File("dropped/trainings/phi4-l4.textproto"));
+  options.budget_minutes = 0.02;
+  ASSERT_THAT(Run(options), IsOk());
+  const auto curve =
+      ReadRows(folder_->File("dropped/trainings/phi4-l4.json"), "training");
+  ASSERT_THAT(curve, IsOk());
+  // 1.2 s have no points on the way.
+  EXPECT_EQ(curve->at("curve").size(), 1u);
 }
 
 TEST_F(StudyTest, OneProcessTrainsAFlow) {

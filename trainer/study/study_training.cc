@@ -118,6 +118,10 @@ absl::StatusOr<v1::TrainingSpec> Plan(const StudyRun& run,
   return plan;
 }
 
+std::string PlanPath(const StudyRun& run, const std::string& model) {
+  return absl::StrCat(run.TrainingDirectory(), "/", model, ".textproto");
+}
+
 // Another training's number of steps, and what goes with it.
 absl::StatusOr<v1::TrainingSpec> PlanLike(const std::string& path,
                                           const v1::TrainingSpec& spec) {
@@ -133,14 +137,11 @@ absl::StatusOr<v1::TrainingSpec> LoadPlan(const StudyRun& run,
                                           const TrainOptions& options,
                                           const v1::TrainingSpec& spec,
                                           const std::string& steps_of) {
-  const auto path_of = [&run](const std::string& model) {
-    return absl::StrCat(run.TrainingDirectory(), "/", model, ".textproto");
-  };
-  const std::string path = path_of(options.model);
+  const std::string path = PlanPath(run, options.model);
   if (std::ifstream(path).good()) return ReadTrainingSpec(path);
   auto plan = steps_of.empty() || steps_of == options.model
                   ? Plan(run, options, spec)
-                  : PlanLike(path_of(steps_of), spec);
+                  : PlanLike(PlanPath(run, steps_of), spec);
   if (!plan.ok()) return plan;
   std::string text;
   google::protobuf::TextFormat::PrintToString(*plan, &text);
@@ -260,6 +261,8 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
         ", or the folder cannot be written; run the study again when it is "
         "done"));
   }
+  // A state whose plan is gone belongs to a training that somebody dropped.
+  options.restart = !std::ifstream(PlanPath(run, model)).good();
   const auto plan = LoadPlan(run, options, spec, steps_of);
   if (!plan.ok()) return plan.status();
   const std::string settings = "training";
@@ -279,7 +282,8 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
   bool first_segment = true;
   while (!published.ok()) {
     const auto state = ReadTrainingState(state_path);
-    const double seconds = state.ok() ? state->seconds() : 0;
+    const double seconds =
+        state.ok() && !options.restart ? state->seconds() : 0;
     // A killed process may have left points beyond its last saved state.
     std::erase_if(curve, [seconds](const Row& row) {
       return row.Number("seconds") > seconds;
@@ -292,6 +296,7 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
     const auto outcome =
         Train(options, *plan, run.progress, metrics->get(), *run.stop);
     if (!outcome.ok()) return outcome.status();
+    options.restart = false;
     if (*outcome == TrainOutcome::kFinished) {
       published = Newest(options.repository, model);
       if (!published.ok()) return published.status();

@@ -100,7 +100,23 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   session->model = v1::ModelService::NewStub(channel);
   session->measure = v1::MeasureService::NewStub(channel);
   session->admin = v1::AdminService::NewStub(channel);
+  session->health = grpc::health::v1::Health::NewStub(channel);
   return std::unique_ptr<Client>(new Client(std::move(session)));
+}
+
+absl::StatusOr<bool> Client::Serves(const std::string& service) {
+  using grpc::health::v1::HealthCheckRequest;
+  using grpc::health::v1::HealthCheckResponse;
+  HealthCheckRequest request;
+  request.set_service(service);
+  const auto response = Unary<HealthCheckRequest, HealthCheckResponse>(
+      *session_,
+      [this](grpc::ClientContext* context, const auto& in, auto* out) {
+        return session_->health->Check(context, in, out);
+      },
+      request);
+  if (!response.ok()) return response.status();
+  return response->status() == HealthCheckResponse::SERVING;
 }
 
 absl::StatusOr<std::vector<v1::Model>> Client::ListModels() {

@@ -48,6 +48,11 @@ class Client {
   static absl::StatusOr<std::unique_ptr<Client>> Connect(
       const std::string& target, ClientOptions options = {});
 
+  // What grpc.health.v1 says of a service: "" is the server, "readiness"
+  // whether it has a live version of anything, a model's name whether it has
+  // one of it. NOT_FOUND for another name.
+  absl::StatusOr<bool> Serves(const std::string& service);
+
   // By name, all pages.
   absl::StatusOr<std::vector<v1::Model>> ListModels();
   absl::StatusOr<v1::Model> GetModel(const std::string& model);

@@ -41,7 +41,7 @@ using Run = int (*)(const CommandOptions&, const Interrupt&);
 constexpr std::pair<const char*, Run> kCommands[] = {
     {"models", RunModels},   {"sample", RunSample}, {"chain", RunChain},
     {"measure", RunMeasure}, {"score", RunScore},   {"verify", RunVerify},
-    {"admin", RunAdmin}};
+    {"health", RunHealth},   {"admin", RunAdmin}};
 
 auto FindCommand(const std::string& name) {
   return std::find_if(std::begin(kCommands), std::end(kCommands),
@@ -56,7 +56,7 @@ std::vector<std::string> CommandFirst(std::vector<std::string> arguments) {
     const bool alone = absl::StrContains(*command, '=') ||
                        *command == "--quiet" || *command == "--json" ||
                        *command == "--force" || *command == "--all" ||
-                       *command == "--help";
+                       *command == "--alive" || *command == "--help";
     ++command;
     if (!alone && command != arguments.end()) ++command;
   }

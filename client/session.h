@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "client/credentials.h"
 #include "client/retry.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/client_context.h"
 #include "latticed/v1/admin.grpc.pb.h"
 #include "latticed/v1/chain.grpc.pb.h"
@@ -48,6 +49,7 @@ struct Session {
   std::unique_ptr<v1::ModelService::Stub> model;
   std::unique_ptr<v1::MeasureService::Stub> measure;
   std::unique_ptr<v1::AdminService::Stub> admin;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health;
 
   // Of every call, before it starts.
   void Prepare(grpc::ClientContext* context) const {

@@ -14,6 +14,7 @@ struct Interrupt {
   std::atomic<bool> discard = false;
 };
 
+int RunHealth(const CommandOptions& options, const Interrupt& interrupt);
 int RunModels(const CommandOptions& options, const Interrupt& interrupt);
 int RunSample(const CommandOptions& options, const Interrupt& interrupt);
 int RunChain(const CommandOptions& options, const Interrupt& interrupt);

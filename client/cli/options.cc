@@ -20,6 +20,7 @@ constexpr char kProgramHelp[] =
   latticectl measure --model M --observable O observables and log Z with errors
   latticectl score --model M --input F.npz    log q and S of your configurations
   latticectl verify F.npz                     draws what F holds again and compares
+  latticectl health                           whether it serves, for probes
   latticectl admin ACTION                     versions and drains, for operators
   latticectl COMMAND --help                   flags and examples of a command
 
@@ -55,6 +56,16 @@ Examples
   latticectl models
   latticectl models --all
   latticectl models --server gpu17:7410 --json
+)";
+
+constexpr char kHealthExamples[] = R"(
+Asks once, unless --retry_for says how long to wait. Exit codes: 0 it serves, 2 it
+does not or cannot be reached, 1 there is no such model.
+
+Examples
+  latticectl health
+  latticectl health --alive
+  latticectl health --model phi4-l8 --retry_for 60
 )";
 
 constexpr char kSampleExamples[] = R"(
@@ -183,6 +194,11 @@ FlagSet FlagsOf(const std::string& command, CommandOptions* o) {
   FlagSet flags;
   if (command == "models") {
     flags.AddSwitch("all", "every version, with its state", &o->all);
+  } else if (command == "health") {
+    flags.Add("model", "NAME",
+              "whether this one has a live version; default: any", &o->model);
+    flags.AddSwitch("alive", "whether the process works, whatever it has",
+                    &o->alive);
   } else if (command == "admin") {
     flags.Add("model", "NAME", "see `latticectl models`", &o->model);
     flags.Add("digest", "HEX", "64 digits", &o->digest);
@@ -345,6 +361,7 @@ absl::Status ParseCommand(const std::string& command,
   std::vector<std::string> flags = arguments;
   const bool admin = command == "admin";
   if (admin) options->server = "127.0.0.1:7411";
+  if (command == "health") options->retry_for = 0;
   if ((command == "verify" || admin) && !flags.empty() &&
       !absl::StartsWith(flags[0], "--")) {
     options->input = flags[0];
@@ -354,6 +371,10 @@ absl::Status ParseCommand(const std::string& command,
     return s;
   }
   if (options->help || command == "models") return absl::OkStatus();
+  if (command == "health") {
+    if (!options->alive || options->model.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("--alive and --model: give one of them");
+  }
   if (admin) return CheckAdmin(*options);
   if (command == "measure") {
     if (absl::Status s = CheckMeasure(options); !s.ok()) return s;
@@ -403,6 +424,10 @@ std::string HelpText(const std::string& command) {
   if (command == "models") {
     return absl::StrCat("latticectl models: what the server has\n\n", flags,
                         kModelsExamples);
+  }
+  if (command == "health") {
+    return absl::StrCat("latticectl health: whether a server serves\n\n", flags,
+                        kHealthExamples);
   }
   if (command == "admin") {
     return absl::StrCat(

@@ -61,6 +61,7 @@ struct CommandOptions {
   uint64_t shards = 1;
 
   bool all = false;    // models: every version
+  bool alive = false;  // health: of the process
   std::string reason;  // admin
 
   // score and verify: the file to read; admin: the action.

@@ -12,7 +12,7 @@ import unittest
 
 import numpy
 
-from python_server import Server
+from python_server import Server, train
 
 ARGUMENTS = None  # of the command line
 
@@ -155,6 +155,43 @@ class Latticectl(unittest.TestCase):
         self.run_to_end("sample", "--model", "tiny", "--count", "5",
                         "--expect_lattice", "8x8", "--expect_action",
                         "m2=-4,lambda=6.008")
+
+    def test_health_of_a_server_a_model_and_nothing(self):
+        def health(*arguments, code=0):
+            return self.run_to_end("health", *arguments, code=code)[0]
+
+        serving = f"{self.server.address} SERVING\n"
+        self.assertEqual(health(), serving)
+        self.assertEqual(health("--alive"), serving)
+        self.assertEqual(health("--model", "tiny"), serving)
+        _, err = self.run_to_end("health", "--model", "none", code=1)
+        self.assertIn("tiny", err)  # what there is
+        _, err = self.run_to_end("health", "--alive", "--model", "a", code=1)
+        self.assertIn("give one of them", err)
+
+        empty = Server(ARGUMENTS.latticed, repository=self.path("empty"),
+                       start=False)
+        self.addCleanup(empty.stop)
+        os.makedirs(empty.repository)
+        empty.start()
+        ctl = [ARGUMENTS.latticectl, "--server", empty.address, "health"]
+        for flags, code, word in (((), 2, "NOT_SERVING"),
+                                  (("--alive",), 0, "SERVING")):
+            said = subprocess.run([*ctl, *flags], capture_output=True,
+                                  text=True, timeout=60)
+            self.assertEqual((said.returncode, said.stdout),
+                             (code, f"{empty.address} {word}\n"), said.stderr)
+        # Waits for the server, then for its model.
+        empty.kill()
+        waits = subprocess.Popen([*ctl, "--retry_for", "60"],
+                                 stdout=subprocess.PIPE, text=True)
+        gone = subprocess.run(ctl, capture_output=True, text=True, timeout=60)
+        self.assertEqual(gone.returncode, 2, gone.stderr)
+        empty.start()
+        train(ARGUMENTS.train, empty.repository)
+        out, _ = waits.communicate(timeout=60)
+        self.assertEqual((waits.returncode, out),
+                         (0, f"{empty.address} SERVING\n"))
 
     def test_a_token_of_another_key_is_refused(self):
         token = self.path("forged.token")

@@ -104,6 +104,7 @@ absl::StatusOr<v1::TrainingSpec> Plan(const StudyRun& run,
     steps += phase.steps();
   }
   plan.set_warmup_steps(std::min(plan.warmup_steps(), steps / 10));
+  plan.set_clip_warmup_steps(std::min(plan.clip_warmup_steps(), steps / 10));
   const auto every = [slowest](double interval) {
     return static_cast<uint32_t>(std::clamp(interval / slowest, 1.0, 1e6));
   };

@@ -7,53 +7,46 @@
 #include "absl/strings/str_cat.h"
 #include "core/factory.h"
 #include "core/stats/log_weights.h"
+#include "trainer/draw_all.h"
 
 namespace latticed {
 
 absl::StatusOr<std::vector<double>> HeldOutLogWeights(
     const v1::ModelSpec& spec, const Weights& weights, int step_factor,
-    uint64_t first, uint64_t draws, const std::string& stream_name) {
-  const StreamId stream = NamedStream(stream_name);
+    uint64_t draws, const std::string& stream_name) {
   SamplerOptions options;
   options.step_factor = step_factor;
-  auto sampler = MakeSampler(spec, weights, options);
+  const auto sampler = MakeSampler(spec, weights, options);
   if (!sampler.ok()) return sampler.status();
-  const int64_t tile = (*sampler)->tile();
-  std::vector<float> phi(tile * (*sampler)->lattice().Sites());
-  std::vector<double> log_q(tile), action(tile), log_w;
-  std::vector<DrawId> ids;
-  for (uint64_t done = 0; done < draws; done += tile) {
-    const int64_t n = std::min<int64_t>(tile, draws - done);
-    ids.clear();
-    for (int64_t i = 0; i < n; ++i) ids.push_back({stream, first + done + i});
-    (*sampler)->Draw(ids, {absl::MakeSpan(phi), absl::MakeSpan(log_q),
-                           absl::MakeSpan(action)});
-    for (int64_t i = 0; i < n; ++i) {
-      const double value = -action[i] - log_q[i];
-      if (!std::isfinite(value)) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "draw ", first + done + i,
-            " of the held-out stream has log w = ", value,
-            "; the flow is not fit to be published: train it further, with a "
-            "smaller learning_rate or clip_norm"));
-      }
-      log_w.push_back(value);
-    }
-  }
+  std::vector<double> log_w;
+  DrawAll(**sampler, NamedStream(stream_name), static_cast<int64_t>(draws),
+          [&log_w](absl::Span<const float>, double log_q, double action) {
+            log_w.push_back(-action - log_q);
+            return true;
+          });
   return log_w;
 }
 
 absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
                                     const Weights& weights, uint64_t draws,
                                     const std::string& stream_name) {
-  const auto log_w = HeldOutLogWeights(spec, weights, 1, 0, draws, stream_name);
+  const auto log_w = HeldOutLogWeights(spec, weights, 1, draws, stream_name);
   if (!log_w.ok()) return log_w.status();
   // Couplings have no steps to double.
   const auto doubled =
       spec.flow().has_coupling()
           ? log_w
-          : HeldOutLogWeights(spec, weights, 2, 0, draws, stream_name);
+          : HeldOutLogWeights(spec, weights, 2, draws, stream_name);
   if (!doubled.ok()) return doubled.status();
+  for (const auto& values : {*log_w, *doubled}) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isfinite(values[i])) continue;
+      return absl::FailedPreconditionError(absl::StrCat(
+          "draw ", i, " of the held-out stream has log w = ", values[i],
+          "; the flow is not fit to be published: train it further, with a "
+          "smaller learning_rate or clip_norm"));
+    }
+  }
 
   Evaluation result;
   v1::Quality& quality = result.quality;

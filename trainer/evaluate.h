@@ -17,11 +17,11 @@ struct Evaluation {
   double log_w_mean = 0;
 };
 
-// log w of draws first..first+draws-1 of the named stream, with step_factor
-// times the spec's RK4 steps. Non-finite ones make it FAILED_PRECONDITION.
+// log w of draws 0..draws-1 of the named stream, with step_factor times the
+// spec's RK4 steps; non-finite ones as they are.
 absl::StatusOr<std::vector<double>> HeldOutLogWeights(
     const v1::ModelSpec& spec, const Weights& weights, int step_factor,
-    uint64_t first, uint64_t draws, const std::string& stream_name);
+    uint64_t draws, const std::string& stream_name);
 
 // Draws 0..draws-1 of the named stream `stream_name`, once with the spec's
 // number of RK4 steps and once with twice as many from the same base draws.

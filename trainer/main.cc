@@ -22,7 +22,9 @@
 #include "trainer/train.h"
 
 ABSL_FLAG(std::string, spec, "", "training spec, text-format TrainingSpec");
-ABSL_FLAG(std::string, repository, "", "model repository to publish to");
+ABSL_FLAG(std::string, repository, "",
+          "model repository to publish to; study: to take the phi4-l<L> and "
+          "their references from, empty: they are made");
 ABSL_FLAG(std::string, model, "", "name of the model, [a-z][a-z0-9-]{0,62}");
 ABSL_FLAG(std::string, state_directory, "",
           "where the state to resume from is kept; default "
@@ -37,12 +39,14 @@ ABSL_FLAG(bool, insecure_allow_remote, false,
           "let --http_listen be an address that other machines reach");
 ABSL_FLAG(bool, quiet, false, "no progress");
 ABSL_FLAG(uint64_t, updates, 1000000,
-          "reference, study: cluster updates after thermalisation");
+          "reference, study: cluster updates after thermalisation (study "
+          "classical: and a tenth as many HMC trajectories)");
 ABSL_FLAG(uint64_t, configurations, 4096,
           "reference: configurations to keep, spread over the updates");
 ABSL_FLAG(std::string, output, "",
           "study: folder for data, trainings and models");
-ABSL_FLAG(double, budget, 3, "study: minutes for each training");
+ABSL_FLAG(double, budget, 3,
+          "study: minutes for each training on an otherwise idle machine");
 ABSL_FLAG(std::vector<std::string>, lattices, {},
           "study: extents L, e.g. 6,12; empty: the study's own");
 ABSL_FLAG(int64_t, draws, 65536, "study: draws of an estimate");
@@ -66,9 +70,22 @@ int Fail(const absl::Status& status) {
   return kFailed;
 }
 
-int Study(const std::string& name, const std::string& command) {
+int Study(const std::vector<char*>& positional, const std::string& command) {
+  if (positional.size() != 3) {
+    return Fail(absl::InvalidArgumentError(
+        "study: give the name of one study, e.g. `latticed-train study table1 "
+        "--output DIR`"));
+  }
+  if (!absl::GetFlag(FLAGS_spec).empty() ||
+      !absl::GetFlag(FLAGS_model).empty() || absl::GetFlag(FLAGS_restart) ||
+      absl::GetFlag(FLAGS_minutes) != 0) {
+    return Fail(absl::InvalidArgumentError(
+        "study: --spec, --model, --restart and --minutes are of trainings; a "
+        "study has --budget, and trains a flow again if its plan in "
+        "OUTPUT/trainings and OUTPUT/models/NAME are removed"));
+  }
   latticed::StudyOptions options;
-  options.study = name;
+  options.study = positional[2];
   options.output = absl::GetFlag(FLAGS_output);
   options.repository = absl::GetFlag(FLAGS_repository);
   options.budget_minutes = absl::GetFlag(FLAGS_budget);
@@ -108,8 +125,7 @@ int main(int argc, char** argv) {
 
   const std::string subcommand = positional.size() > 1 ? positional[1] : "";
   if (subcommand == "study") {
-    return Study(positional.size() == 3 ? positional[2] : "",
-                 absl::StrJoin(words, " "));
+    return Study(positional, absl::StrJoin(words, " "));
   }
   if (positional.size() > 2 ||
       (!subcommand.empty() && subcommand != "reference")) {

@@ -255,7 +255,9 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   while (state->step() < steps) {
     const bool out_of_time = options.minutes_max > 0 &&
                              SecondsSince(start) > 60 * options.minutes_max;
-    if (stop.load() || out_of_time) {
+    const bool at_step =
+        options.stop_at_step > 0 && state->step() >= options.stop_at_step;
+    if (stop.load() || out_of_time || at_step) {
       const absl::Status saved = WriteTrainingState(path, *state);
       if (!saved.ok()) return saved;
       return TrainOutcome::kStopped;

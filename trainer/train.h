@@ -16,9 +16,10 @@ struct TrainOptions {
   std::string model;
   // Of the state file; default <repository>/.training.
   std::string state_directory;
-  bool restart = false;    // forget a saved state
-  double minutes_max = 0;  // save and stop after so long; 0: no limit
-  std::string command;     // for the manifest
+  bool restart = false;      // forget a saved state
+  double minutes_max = 0;    // save and stop after so long; 0: no limit
+  int64_t stop_at_step = 0;  // save and stop after this one; 0: none
+  std::string command;       // for the manifest
   bool say_resuming = true;
 };
 

@@ -115,8 +115,8 @@ void SetComputeThreads(int threads) {
     threads =
         std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   }
+  KeepBlasSingle();  // an OpenMP build of it would set LibTorch's threads too
   at::set_num_threads(threads);
-  KeepBlasSingle();
   ProcessPool() = std::make_unique<Pool>(threads);
 }
 

@@ -14,7 +14,8 @@ namespace latticed {
 int ComputeThreads();
 
 // Once, at start-up, before any ParallelFor; 0: one a core that the process may
-// use. Also LibTorch's number of threads. Without a call there is one.
+// use. Also LibTorch's number of threads; its BLAS gets one. Without a call
+// there is one.
 void SetComputeThreads(int threads);
 
 // body(thread, i) for every i = 0..n-1, in any order, `thread` <

@@ -26,20 +26,6 @@ def draw(samplers):
     return figure
 
 
-def cost_of(samplers, l, sampler):
-    row = samplers.where(L=l, sampler=sampler)
-    return row.value(COST), row.value(COST + "_error")
-
-
-def ratio_error(samplers, row):
-    ratio = row.get("cost_ratio", math.nan)  # none for a cost of 0
-    if not math.isfinite(ratio):
-        return math.nan
-    cost, error = cost_of(samplers, row.get("L"), "flow reweighted")
-    other, other_error = cost_of(samplers, row.get("L"), row.get("against"))
-    return ratio * math.hypot(error / cost, other_error / other)
-
-
 def verdicts(verdict):
     """For each lattice, the flow against the algorithms without one."""
     for l in verdict.numbers("L"):
@@ -76,8 +62,6 @@ def plot(study, report):
         "is what independent configurations have. Right: processor time per "
         "independent configuration, 2 tau_int updates of a chain or 1 / ESS "
         "draws of the reweighted flow. The flow's training is not counted.")
-    verdict.add("cost_ratio_error", "one standard deviation",
-                [ratio_error(samplers, row) for row in verdict.rows])
     report.say("## Which is cheaper")
     if len(verdict):
         report.say(*verdicts(verdict))

@@ -85,9 +85,9 @@ def sentences(cost, fit):
     for flow in cost.texts("flow"):
         for target in cost.numbers("target"):
             rows = cost.where(flow=flow, target=target)
-            missed = [f"{l:.0f}" for l, seconds in
-                      zip(rows["L"], rows["core_seconds"])
-                      if not math.isfinite(seconds)]
+            missed = [f"{l:.0f}" for l, best in
+                      zip(rows["L"], rows["best_acceptance"])
+                      if not best >= target]
             law = fit.where(flow=flow, target=target)
             text = f"- {label(flow)}, acceptance {target:g}: "
             if len(law):
@@ -102,6 +102,7 @@ def sentences(cost, fit):
                 text += "fewer than two lattices reach it, no power law"
             if missed:
                 text += f"; not reached at L = {', '.join(missed)}"
+                text += ", so that z is a lower bound" if len(law) else ""
             yield text + "."
 
 

@@ -33,7 +33,7 @@ def draw(curve, time_to, x, label_x):
         target = time_to.where(L=l, flow="realnvp").value("target_ess")
         if math.isfinite(target):
             axes[0][column].axhline(target, color="0.4", linestyle=":",
-                                    label="realNVP's best ESS")
+                                    label="realNVP at its end")
     legend(figure)
     return figure
 
@@ -41,7 +41,8 @@ def draw(curve, time_to, x, label_x):
 def sentence(row):
     """What a row of time_to says."""
     start = (f"- L = {row.value('L'):.0f}, {label(row.texts('flow')[0])}: "
-             f"realNVP's best ESS of {number(row.value('target_ess'))} ")
+             "the ESS that realNVP ends with, "
+             f"{number(row.value('target_ess'))}, ")
     if math.isfinite(row.value("core_seconds")):
         return (start + f"after {number(row.value('core_seconds'))} core "
                 f"seconds, {number(row.value('speedup'))} times as fast as "
@@ -63,8 +64,8 @@ def plot(study, report):
         draw(curve, time_to, "core_seconds", "core seconds of training"),
         f"ESS, 1 - ESS and acceptance of the averaged weights ({flows}) "
         "against the processor time of training, on held-out draws: the "
-        "further left a curve rises, the better. The dotted line is the "
-        "largest ESS that realNVP reaches.")
+        "further left a curve rises, the better. The dotted line is the ESS "
+        "that realNVP ends with.")
     report.figure(
         "training-draws", title + "draws in training",
         draw(curve, time_to, "draws", "configurations drawn in training"),

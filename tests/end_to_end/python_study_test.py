@@ -58,8 +58,8 @@ class Study(unittest.TestCase):
     def test_says_what_there_is(self):
         for arguments, said in (
                 (("fig9",), "scaling"),
-                ((), "table1"),
-                (("fig3", "--lattices", "4,five"), "'five' is no extent"),
+                ((), "the name of one study"),
+                (("fig3", "--restart"), "are of trainings"),(("fig3", "--lattices", "4,five"), "'five' is no extent"),
                 (("fig3", "--lattices", "5"), "4, 6, 8"),
                 (("fig4", "--lattices", "4", "--budget", "1e-6"),
                  "too small for one step")):
@@ -81,8 +81,10 @@ class Study(unittest.TestCase):
         arguments = ("fig4", "--lattices", "4,6", "--budget", "0.08")
         process = self.start(*arguments)
         for line in process.stderr:
-            if "phi4-l6: after" in line:
+            if "phi4-l6: step 8," in line:
                 break
+        else:
+            self.fail("it ended before step 8 of phi4-l6")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=240)
         self.assertEqual(process.returncode, 130, err)

@@ -2,6 +2,7 @@
 // phi -> -phi, and without both (2110.02673 fig. 5).
 #include <cmath>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -58,18 +59,19 @@ absl::StatusOr<Rows> Train(const StudyRun& run, int64_t l,
 }
 
 struct Spread {
-  double mean = 0, deviation = 0, count = 0;
+  double mean = 0, deviation = 0, count = 0;  // NaN for no values
 };
 
 Spread Over(const std::vector<double>& values) {
   Spread spread;
   spread.count = static_cast<double>(values.size());
-  for (const double value : values) spread.mean += value / spread.count;
+  for (const double value : values) spread.mean += value;
+  spread.mean /= spread.count;
   double squares = 0;
   for (const double value : values) {
     squares += (value - spread.mean) * (value - spread.mean);
   }
-  spread.deviation = std::sqrt(squares / (spread.count - 1));  // NaN for one
+  spread.deviation = std::sqrt(squares / (spread.count - 1));
   return spread;
 }
 
@@ -94,6 +96,7 @@ Study AblationStudy() {
        {{"L", ""},
         {"variant", ""},
         {"seeds", "trainings"},
+        {"steps", "of each; empty if they differ"},
         {"ess", "mean over the seeds"},
         {"ess_spread", "standard deviation over the seeds"},
         {"acceptance", "mean over the seeds"},
@@ -118,8 +121,10 @@ Study AblationStudy() {
   };
   study.derive = [](Rows* rows) {
     std::map<double, std::map<std::string, std::vector<double>>> ess, accepted;
+    std::map<double, std::set<double>> steps;
     for (const Row& row : (*rows)["training"]) {
       const double l = row.Number("L");
+      steps[l].insert(row.Number("step"));
       ess[l][row.Text("variant")].push_back(row.Number("ess"));
       accepted[l][row.Text("variant")].push_back(row.Number("acceptance"));
     }
@@ -133,6 +138,7 @@ Study AblationStudy() {
         row.Set("L", l)
             .Set("variant", variant.name)
             .Set("seeds", own.count)
+            .Set("steps", steps[l].size() == 1 ? *steps[l].begin() : NAN)
             .Set("ess", own.mean)
             .Set("ess_spread", own.deviation)
             .Set("acceptance", acceptance.mean)

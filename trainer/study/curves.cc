@@ -29,8 +29,8 @@ double TimeTo(const std::vector<Row>& curve, const std::string& column,
   for (size_t i = 0; i < curve.size(); ++i) {
     const double value = curve[i].Number(column);
     if (!(value >= target)) continue;
+    if (i == 0) break;
     const double time = curve[i].Number("core_seconds");
-    if (i == 0) return time;
     const double before = curve[i - 1].Number(column);
     const double time_before = curve[i - 1].Number("core_seconds");
     const double part = (target - before) / (value - before);

@@ -18,13 +18,13 @@ absl::StatusOr<Rows> CurvePiece(const StudyRun& run, FlowKind kind, int64_t l);
 double Best(const std::vector<Row>& curve, const std::string& column);
 
 // core_seconds when the column first reaches `target`, linear in log time
-// between two points, points in order of time; NaN if it never does. Before the
-// first point there is nothing to interpolate: its own time.
+// between two points, points in order of time; NaN if it never does, or has
+// before the first point.
 double TimeTo(const std::vector<Row>& curve, const std::string& column,
               double target);
 
-// y = log_c + exponent x by least squares; the error is of the exponent, from
-// the scatter of the points, infinite for two.
+// y = intercept + slope x by least squares; the error of the slope is from the
+// scatter of the points, infinite for two.
 struct LineFit {
   double intercept = 0, slope = 0, slope_error = 0;
 };

@@ -3,7 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <utility>
+#include <cmath>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "core/factory.h"
@@ -12,6 +13,19 @@
 #include "trainer/study/study_training.h"
 
 namespace latticed {
+namespace {
+
+// Whether m_eff is measured at every distance: where Gt is noise, the mean over
+// what happens to be finite means nothing.
+bool HasMass(const std::map<std::string, Estimate>& observables, int64_t l) {
+  for (int64_t t = 1; t <= l / 2; ++t) {
+    const Estimate& mass = observables.at(absl::StrCat("m_eff_", t));
+    if (!(mass.error < std::abs(mass.value))) return false;
+  }
+  return true;
+}
+
+}  // namespace
 
 std::vector<Table> FlowTimeTables() {
   return {{"flow_time",
@@ -73,9 +87,10 @@ absl::StatusOr<Rows> FlowTimes(const StudyRun& run, int64_t l) {
       return Row().Set("L", static_cast<double>(l)).Set("t", t);
     };
     Row row = start();
-    for (const char* name : {"chi_2", "xi", "xi_2nd", "phi2"}) {
+    for (const char* name : {"chi_2", "xi_2nd", "phi2"}) {
       row.Set(name, observables.at(name));
     }
+    if (HasMass(observables, l)) row.Set("xi", observables.at("xi"));
     rows["flow_time"].push_back(row);
     for (int64_t r = 0; r <= l / 2; ++r) {
       rows["two_point"].push_back(

@@ -62,16 +62,16 @@ absl::StatusOr<Rows> TimeAndOrbits(const StudyRun& run, int64_t l) {
 
 // K(r) = (1/V) sum_k Khat(k) cos(2 pi k_0 r_0 / L) cos(2 pi k_1 r_1 / L): Khat
 // is even in each component.
-double PositionSpace(const MomentumOrbits& orbits, const float* khat, int64_t l,
-                     int64_t r0, int64_t r1) {
-  const double unit = 2 * M_PI / static_cast<double>(l);
+double PositionSpace(const MomentumOrbits& orbits,
+                     const std::vector<double>& cosine, const float* khat,
+                     int64_t l, int64_t r0, int64_t r1) {
   double sum = 0;
   for (int64_t k0 = 0; k0 < l; ++k0) {
-    const double c0 = std::cos(unit * static_cast<double>(k0 * r0));
+    double row = 0;
     for (int64_t k1 = 0; k1 < l; ++k1) {
-      sum += khat[orbits.of_momentum[k0 * l + k1]] * c0 *
-             std::cos(unit * static_cast<double>(k1 * r1));
+      row += khat[orbits.of_momentum[k0 * l + k1]] * cosine[k1 * r1 % l];
     }
+    sum += row * cosine[k0 * r0 % l];
   }
   return sum / static_cast<double>(l * l);
 }
@@ -85,6 +85,11 @@ absl::StatusOr<Rows> Kernels(const StudyRun& run, int64_t l) {
   if (!parameters.ok()) return parameters.status();
   const EquivariantShape shape = MakeShape(spec);
   const MomentumOrbits orbits(shape.lattice);
+  std::vector<double> cosine;  // of 2 pi i / L
+  for (int64_t i = 0; i < l; ++i) {
+    cosine.push_back(
+        std::cos(2 * M_PI * static_cast<double>(i) / static_cast<double>(l)));
+  }
   Rows rows;
   const auto add_frequency = [&](const char* kind, int64_t index,
                                  double value) {
@@ -101,6 +106,7 @@ absl::StatusOr<Rows> Kernels(const StudyRun& run, int64_t l) {
     add_frequency("alpha", g + 1, (*parameters)[shape.AlphaOffset() + g]);
   }
   for (int64_t j = 0; j < shape.nodes; ++j) {
+    if (run.stop->load()) return absl::CancelledError("stopped");
     for (int64_t g = 0; g < shape.gates; ++g) {
       for (int64_t f = 0; f < shape.Features(); ++f) {
         const float* khat =
@@ -127,7 +133,7 @@ absl::StatusOr<Rows> Kernels(const StudyRun& run, int64_t l) {
                   .Set("r_0", a)
                   .Set("r_1", b)
                   .Set("distance", std::hypot(a, b))
-                  .Set("kernel", PositionSpace(orbits, khat, l, a, b)));
+                  .Set("kernel", PositionSpace(orbits, cosine, khat, l, a, b)));
         }
       }
     }

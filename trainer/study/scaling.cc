@@ -21,10 +21,11 @@ void Costs(Rows* rows) {
   for (const Row& row : (*rows)["curve"]) {
     curves[{row.Text("flow"), row.Number("L")}].push_back(row);
   }
-  // log L and log cost of what was reached.
-  std::map<std::pair<std::string, double>,
-           std::pair<std::vector<double>, std::vector<double>>>
-      reached;
+  struct Points {
+    std::vector<double> log_l, log_cost;
+    double missed = 0;
+  };
+  std::map<std::pair<std::string, double>, Points> all;
   for (const auto& [key, curve] : curves) {
     for (const double target : kTargets) {
       const double seconds = TimeTo(curve, "acceptance", target);
@@ -36,20 +37,24 @@ void Costs(Rows* rows) {
               .Set("core_seconds", seconds)
               .Set("best_acceptance", Best(curve, "acceptance"))
               .Set("core_seconds_total", curve.back().Number("core_seconds")));
-      if (!std::isfinite(seconds)) continue;
-      auto& [log_l, log_cost] = reached[{key.first, target}];
-      log_l.push_back(std::log(key.second));
-      log_cost.push_back(std::log(seconds));
+      Points& points = all[{key.first, target}];
+      if (std::isfinite(seconds)) {
+        points.log_l.push_back(std::log(key.second));
+        points.log_cost.push_back(std::log(seconds));
+      } else if (!(Best(curve, "acceptance") >= target)) {
+        ++points.missed;  // not merely before the first point
+      }
     }
   }
-  for (const auto& [key, points] : reached) {
-    if (points.first.size() < 2) continue;
-    const LineFit fit = FitLine(points.first, points.second);
+  for (const auto& [key, points] : all) {
+    if (points.log_l.size() < 2) continue;
+    const LineFit fit = FitLine(points.log_l, points.log_cost);
     (*rows)["fit"].push_back(
         Row()
             .Set("flow", key.first)
             .Set("target", key.second)
-            .Set("points", static_cast<double>(points.first.size()))
+            .Set("points", static_cast<double>(points.log_l.size()))
+            .Set("missed", points.missed)
             .Set("exponent", Estimate{fit.slope, fit.slope_error})
             .Set("core_seconds_at_1", std::exp(fit.intercept)));
   }
@@ -68,7 +73,9 @@ Study ScalingStudy() {
   const std::vector<Column> fit =
       Join({{{"flow", ""},
              {"target", "acceptance"},
-             {"points", "lattices that reached it"}},
+             {"points", "lattices that reached it"},
+             {"missed",
+              "lattices that did not: the exponent is a lower bound then"}},
             EstimateColumns("exponent", "z of core_seconds = c L^z"),
             {{"core_seconds_at_1", "c"}}});
   study.tables = {

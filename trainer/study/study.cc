@@ -1,8 +1,9 @@
 #include "trainer/study/study.h"
 
-#include <chrono>
-#include <cmath>
+#include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -38,32 +39,71 @@ absl::Status MakeDirectories(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (!error) return absl::OkStatus();
-  return absl::FailedPreconditionError(
+  return absl::Status(
+      absl::ErrnoToStatusCode(error.value()),
       absl::StrCat(path, ": cannot be created: ", error.message(),
                    "; choose a writable --output"));
 }
 
-// Appends the piece's rows, from its file if it is there.
-absl::Status MakePiece(const StudyRun& run, const Piece& piece,
-                       const std::string& path, const std::string& settings,
-                       Rows* all) {
-  auto rows = ReadRows(path, settings);
-  if (absl::IsNotFound(rows.status())) {
-    rows = piece.run(run);
-    if (rows.ok()) {
-      if (absl::Status written = WriteRows(path, settings, *rows);
-          !written.ok()) {
-        return written;
+// The files of the pieces of a study, and what was read or made of them.
+class Pieces {
+ public:
+  Pieces(const StudyRun& run, std::string directory, std::vector<Piece> pieces)
+      : run_(run),
+        directory_(std::move(directory)),
+        settings_(absl::StrCat("draws=", run.options.draws,
+                               " updates=", run.options.updates,
+                               " repository=", run.options.repository)),
+        pieces_(std::move(pieces)),
+        rows_(pieces_.size()) {}
+
+  // Those that are there. An error says which must not be taken.
+  absl::Status Read() {
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      auto rows = ReadRows(Path(i), settings_);
+      if (absl::IsNotFound(rows.status())) continue;
+      if (!rows.ok()) return rows.status();
+      rows_[i] = *std::move(rows);
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Make(size_t i) {
+    auto rows = pieces_[i].run(run_);
+    if (!rows.ok()) return rows.status();
+    absl::Status written = WriteRows(Path(i), settings_, *rows);
+    if (written.ok()) rows_[i] = *std::move(rows);
+    return written;
+  }
+
+  size_t size() const { return pieces_.size(); }
+  const std::string& Name(size_t i) const { return pieces_[i].name; }
+  bool Has(size_t i) const { return rows_[i].has_value(); }
+  size_t Kept() const {
+    return std::count_if(rows_.begin(), rows_.end(),
+                         [](const auto& rows) { return rows.has_value(); });
+  }
+  // Of all pieces, in order.
+  Rows Gather() const {
+    Rows all;
+    for (const auto& rows : rows_) {
+      if (!rows.has_value()) continue;
+      for (const auto& [table, list] : *rows) {
+        all[table].insert(all[table].end(), list.begin(), list.end());
       }
     }
+    return all;
   }
-  if (!rows.ok()) return rows.status();
-  for (auto& [table, list] : *rows) {
-    std::vector<Row>& out = (*all)[table];
-    out.insert(out.end(), list.begin(), list.end());
+
+ private:
+  std::string Path(size_t i) const {
+    return absl::StrCat(directory_, "/pieces/", pieces_[i].name, ".json");
   }
-  return absl::OkStatus();
-}
+
+  const StudyRun& run_;
+  const std::string directory_, settings_;
+  const std::vector<Piece> pieces_;
+  std::vector<std::optional<Rows>> rows_;
+};
 
 }  // namespace
 
@@ -95,22 +135,27 @@ absl::Status ValidateStudyOptions(const StudyOptions& options) {
         absl::StrCat("--budget=", options.budget_minutes,
                      ": minutes for each training, above 0, at most 1e5"));
   }
-  constexpr int64_t kDrawsMin = 1024, kDrawsMax = 1 << 24;
+  constexpr int64_t kDrawsMin = 1024, kDrawsMax = 1 << 20;
   if (options.draws < kDrawsMin || options.draws > kDrawsMax) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--draws=", options.draws, ": allowed are ", kDrawsMin, " to 2^24"));
+        "--draws=", options.draws, ": allowed are ", kDrawsMin, " to 2^20"));
   }
-  constexpr int64_t kUpdatesMin = 1000, kUpdatesMax = int64_t{1} << 32;
+  constexpr int64_t kUpdatesMin = 1000, kUpdatesMax = int64_t{1} << 24;
   if (options.updates < kUpdatesMin || options.updates > kUpdatesMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("--updates=", options.updates, ": allowed are ",
-                     kUpdatesMin, " to 2^32"));
+                     kUpdatesMin, " to 2^24"));
   }
+  std::set<int64_t> seen;
   for (const int64_t l : options.lattices) {
     if (!HasEnsemble(l)) {
       return absl::InvalidArgumentError(absl::StrCat(
           "--lattices: no ensemble with xi = L/4 is known for L = ", l,
           "; there are ", absl::StrJoin(EnsembleLattices(), ", ")));
+    }
+    if (!seen.insert(l).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--lattices: ", l, " is there twice"));
     }
   }
   return absl::OkStatus();
@@ -128,36 +173,30 @@ absl::Status RunStudy(const StudyOptions& options, Progress* progress,
        {directory + "/pieces", run.TrainingDirectory()}) {
     if (absl::Status made = MakeDirectories(path); !made.ok()) return made;
   }
-  const std::string settings =
-      absl::StrCat("draws=", options.draws, " updates=", options.updates);
-  const std::vector<Piece> pieces = study.pieces(
-      options.lattices.empty() ? study.lattices : options.lattices);
-
-  Rows rows;
+  Pieces pieces(run, directory,
+                study.pieces(options.lattices.empty() ? study.lattices
+                                                      : options.lattices));
+  if (absl::Status read = pieces.Read(); !read.ok()) return read;
   absl::Status failed;
   std::vector<std::string> missing;
   for (size_t i = 0; i < pieces.size(); ++i) {
-    const Piece& piece = pieces[i];
-    ShowPiece(progress, i, pieces.size(), piece.name);
-    absl::Status made = stop.load()
-                            ? absl::CancelledError("stopped")
-                            : MakePiece(run, piece,
-                                        absl::StrCat(directory, "/pieces/",
-                                                     piece.name, ".json"),
-                                        settings, &rows);
+    if (pieces.Has(i)) continue;
+    ShowPiece(progress, i, pieces.size(), pieces.Name(i));
+    absl::Status made =
+        stop.load() ? absl::CancelledError("stopped") : pieces.Make(i);
+    if (made.ok()) continue;
     if (absl::IsCancelled(made) || absl::IsResourceExhausted(made)) {
       return absl::Status(
           made.code(),
-          absl::StrCat(study.name, "/", piece.name, ": ", made.message(), "; ",
-                       i - missing.size(), " of ", pieces.size(),
+          absl::StrCat(study.name, "/", pieces.Name(i), ": ", made.message(),
+                       "; ", pieces.Kept(), " of ", pieces.size(),
                        " pieces are kept, the same command goes on"));
     }
-    if (!made.ok()) {
-      progress->Say(absl::StrCat(piece.name, ": ", made.message()));
-      missing.push_back(piece.name);
-      if (failed.ok()) failed = made;
-    }
+    progress->Say(absl::StrCat(pieces.Name(i), ": ", made.message()));
+    missing.push_back(pieces.Name(i));
+    if (failed.ok()) failed = made;
   }
+  Rows rows = pieces.Gather();
   if (study.derive) study.derive(&rows);
   for (const Table& table : study.tables) {
     if (absl::Status written = WriteTable(directory, table, rows[table.name]);

@@ -28,8 +28,8 @@ struct StudyOptions {
   std::string repository;
   std::vector<int64_t> lattices;  // L of L x L; empty: the study's own
   double budget_minutes = 3;      // for each training
-  int64_t draws = 65536;          // of an estimate, >= 1024
-  int64_t updates = 200000;       // of a Monte Carlo run, >= 1000
+  int64_t draws = 65536;          // of an estimate, 1024..2^20
+  int64_t updates = 200000;       // of a Monte Carlo run, 1000..2^24
   std::string command;            // as typed
 };
 
@@ -68,9 +68,11 @@ const std::vector<Study>& AllStudies();
 // INVALID_ARGUMENT says what is wrong and what there is.
 absl::Status ValidateStudyOptions(const StudyOptions& options);
 
-// Makes the missing pieces, then the tables and study.json. A piece that fails
-// does not keep the others from being made; its error is returned at the end,
-// CANCELLED and a full disk at once. What was complete stays.
+// Makes the missing pieces, then the tables, of the lattices asked for, and
+// study.json. A piece that fails does not keep the others from being made; its
+// error is returned at the end, CANCELLED and a full disk at once. What was
+// complete stays: a piece that is there but damaged, or was made with other
+// settings, is an error before anything is written.
 absl::Status RunStudy(const StudyOptions& options, Progress* progress,
                       const std::atomic<bool>& stop);
 

@@ -5,151 +5,47 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
-#include <fstream>
-#include <iterator>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/factory.h"
-#include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
-#include "core/wire/atomic_file.h"
-#include "google/protobuf/text_format.h"
-#include "trainer/core_seconds.h"
+#include "google/protobuf/util/message_differencer.h"
 #include "trainer/evaluate.h"
-#include "trainer/loss_gradient.h"
-#include "trainer/spec_file.h"
 #include "trainer/state_file.h"
+#include "trainer/study/training_plan.h"
 #include "trainer/train.h"
 
 namespace latticed {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 // One process at a time trains a model. The lock goes with the process.
 class TrainingLock {
  public:
   explicit TrainingLock(const std::string& path)
-      : descriptor_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)),
-        held_(descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {}
+      : descriptor_(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644)) {
+    if (descriptor_ < 0) {
+      status_ = absl::ErrnoToStatus(errno, path);
+    } else if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      status_ = absl::FailedPreconditionError(
+          absl::StrCat(path,
+                       ": another process trains this flow; run the "
+                       "study again when it is done"));
+    }
+  }
   ~TrainingLock() {
     if (descriptor_ >= 0) close(descriptor_);
   }
   TrainingLock(const TrainingLock&) = delete;
   TrainingLock& operator=(const TrainingLock&) = delete;
-  bool held() const { return held_; }
+  const absl::Status& status() const { return status_; }
 
  private:
   const int descriptor_;
-  const bool held_;
+  absl::Status status_;
 };
-
-// Of one step with this batch from the parameters a training starts with: by
-// processor time, so that a busy machine does not make the training shorter.
-double StepSeconds(const v1::TrainingSpec& spec, const Action& action,
-                   const v1::TrainingState& start, int64_t batch) {
-  const auto gradient = MakeLossGradient(spec.model(), action);
-  const absl::Span<const float> parameters(start.parameters().data(),
-                                           start.parameters_size());
-  const StreamId stream = NamedStream("study/step time");
-  gradient->Compute(parameters, stream, 0, batch);  // allocates
-  constexpr double kLongEnough = 0.5;
-  constexpr int kMost = 50;
-  const double begin = CoreSeconds();
-  const auto seconds = [begin] {
-    return (CoreSeconds() - begin) / ComputeThreads();
-  };
-  int steps = 0;
-  do {
-    gradient->Compute(parameters, stream, 0, batch);
-  } while (++steps < kMost && seconds() < kLongEnough);
-  return seconds() / steps;
-}
-
-absl::StatusOr<v1::TrainingSpec> Plan(const StudyRun& run,
-                                      const TrainOptions& options,
-                                      const v1::TrainingSpec& spec) {
-  const auto action = MakeAction(spec.model().action(), spec.model().lattice());
-  if (!action.ok()) return action.status();
-  const auto start = StartState(options, spec);
-  if (!start.ok()) return start.status();
-  double seconds = 0, slowest = 0;
-  for (const auto& phase : spec.phase()) {
-    const double step = StepSeconds(spec, **action, *start, phase.batch());
-    seconds += step * phase.steps();
-    slowest = std::max(slowest, step);
-  }
-  // A tenth is for evaluations on the way.
-  const double minutes = seconds / 60 / 0.9;
-  const double factor = run.options.budget_minutes / minutes;
-  v1::TrainingSpec plan = spec;
-  uint32_t steps = 0;
-  for (auto& phase : *plan.mutable_phase()) {
-    const double scaled = std::floor(factor * phase.steps());
-    if (scaled < 1) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "--budget=%g: too small for one step of each phase of %s, where a "
-          "step takes up to %.2g s; its own schedule takes %.2g minutes",
-          run.options.budget_minutes, options.model, slowest, minutes));
-    }
-    phase.set_steps(static_cast<uint32_t>(std::min(scaled, 1e7)));
-    steps += phase.steps();
-  }
-  plan.set_warmup_steps(std::min(plan.warmup_steps(), steps / 10));
-  plan.set_clip_warmup_steps(std::min(plan.clip_warmup_steps(), steps / 10));
-  const auto every = [slowest](double interval) {
-    return static_cast<uint32_t>(std::clamp(interval / slowest, 1.0, 1e6));
-  };
-  plan.set_log_every_steps(every(5));
-  plan.set_checkpoint_every_steps(every(30));
-  // A draw with N and with 2N steps costs about as much as one in training;
-  // a tenth of the budget at most.
-  const double draw = slowest / plan.phase(plan.phase_size() - 1).batch();
-  plan.set_evaluation_draws(static_cast<uint32_t>(
-      std::clamp(0.1 * 60 * run.options.budget_minutes / draw, 1024.0,
-                 static_cast<double>(run.options.draws))));
-  return plan;
-}
-
-std::string PlanPath(const StudyRun& run, const std::string& model) {
-  return absl::StrCat(run.TrainingDirectory(), "/", model, ".textproto");
-}
-
-// Another training's number of steps, and what goes with it.
-absl::StatusOr<v1::TrainingSpec> PlanLike(const std::string& path,
-                                          const v1::TrainingSpec& spec) {
-  auto plan = ReadTrainingSpec(path);
-  if (!plan.ok()) return plan;
-  *plan->mutable_model() = spec.model();
-  plan->set_seed(spec.seed());
-  return plan;
-}
-
-// The plan of a training that exists, or a new one.
-absl::StatusOr<v1::TrainingSpec> LoadPlan(const StudyRun& run,
-                                          const TrainOptions& options,
-                                          const v1::TrainingSpec& spec,
-                                          const std::string& steps_of) {
-  const std::string path = PlanPath(run, options.model);
-  if (std::ifstream(path).good()) return ReadTrainingSpec(path);
-  auto plan = steps_of.empty() || steps_of == options.model
-                  ? Plan(run, options, spec)
-                  : PlanLike(PlanPath(run, steps_of), spec);
-  if (!plan.ok()) return plan;
-  std::string text;
-  google::protobuf::TextFormat::PrintToString(*plan, &text);
-  absl::Status written = WriteFileAtomically(path, text);
-  if (!written.ok()) return written;
-  return plan;
-}
 
 Row CurvePoint(const std::string& model, const v1::TrainingState& state) {
   Row row;
@@ -161,32 +57,33 @@ Row CurvePoint(const std::string& model, const v1::TrainingState& state) {
   return row;
 }
 
-// The averaged weights on up to 16384 draws, fewer if they take longer than a
-// tenth of the training so far.
 absl::StatusOr<Row> Evaluated(const std::string& model,
-                              const v1::ModelSpec& spec,
+                              const v1::TrainingSpec& plan,
                               const v1::TrainingState& state) {
-  constexpr uint64_t kDraws = 16384, kDrawsAtATime = 256;
+  // Fewer than at the end: there are a dozen of these.
+  const uint64_t draws =
+      std::clamp<uint64_t>(plan.evaluation_draws() / 4, 1024, 16384);
+  const v1::ModelSpec& spec = plan.model();
   const Weights weights = ParametersToWeights(
       MakeLayout(spec),
       absl::MakeConstSpan(state.average().data(), state.average_size()));
+  const auto log_w =
+      HeldOutLogWeights(spec, weights, 1, draws, absl::StrCat("curve/", model));
+  if (!log_w.ok()) return log_w.status();
   Row row = CurvePoint(model, state);
-  std::vector<double> log_w;
-  const Clock::time_point begin = Clock::now();
-  while (log_w.size() < kDraws &&
-         (log_w.empty() || SecondsSince(begin) < 0.1 * state.seconds())) {
-    const auto more =
-        HeldOutLogWeights(spec, weights, 1, log_w.size(), kDrawsAtATime,
-                          absl::StrCat("curve/", model));
-    // Weights this bad have no effective samples; training may mend them.
-    if (!more.ok()) return row.Set("ess", 0.0).Set("acceptance", 0.0);
-    log_w.insert(log_w.end(), more->begin(), more->end());
-  }
-  SetQuality(log_w, static_cast<double>(MakeLattice(spec.lattice()).Sites()),
+  SetQuality(*log_w, static_cast<double>(MakeLattice(spec.lattice()).Sites()),
              &row);
-  row.Set("evaluation_draws", static_cast<double>(log_w.size()));
+  row.Set("evaluation_draws", static_cast<double>(draws));
   return row;
 }
+
+// 5, 8, 12, 18, ...: the first of them beyond `step`.
+int64_t NextPoint(int64_t step) {
+  int64_t next = 5;
+  while (next <= step) next += (next + 1) / 2;
+  return next;
+}
+bool IsPoint(int64_t step) { return step > 0 && NextPoint(step - 1) == step; }
 
 Row FinalPoint(const Checkpoint& checkpoint) {
   const v1::Quality& quality = checkpoint.manifest.quality();
@@ -215,6 +112,90 @@ absl::StatusOr<Checkpoint> Newest(const std::string& repository,
         absl::StrCat(repository, ": no published version of ", model));
   }
   return ReadVersion(repository, model, versions->back());
+}
+
+// The points of a training so far, and their file.
+class Curve {
+ public:
+  Curve(const StudyRun& run, const std::string& model)
+      : path_(absl::StrCat(run.TrainingDirectory(), "/", model, ".json")) {}
+
+  absl::Status Read() {
+    auto rows = ReadRows(path_, kSettings);
+    if (absl::IsNotFound(rows.status())) return absl::OkStatus();
+    if (rows.ok()) points_ = std::move((*rows)["curve"]);
+    return rows.status();
+  }
+  absl::Status Add(Row point) {
+    points_.push_back(std::move(point));
+    return WriteRows(path_, kSettings, {{"curve", points_}});
+  }
+  void DropAfter(int64_t step) {
+    std::erase_if(points_, [step](const Row& point) {
+      return point.Number("step") > static_cast<double>(step);
+    });
+  }
+  double LastStep() const {
+    return points_.empty() ? 0 : points_.back().Number("step");
+  }
+  const std::vector<Row>& points() const { return points_; }
+
+ private:
+  static constexpr char kSettings[] = "training";
+  const std::string path_;
+  std::vector<Row> points_;
+};
+
+// From its saved state, if there is one, until it is published.
+absl::Status TrainByPlan(const StudyRun& run, const std::string& model,
+                         const v1::TrainingSpec& plan) {
+  TrainOptions options;
+  options.repository = run.ModelDirectory();
+  options.model = model;
+  options.state_directory = run.TrainingDirectory();
+  options.command = run.options.command;
+  Curve curve(run, model);
+  if (absl::Status read = curve.Read(); !read.ok()) return read;
+  const auto metrics = TrainerMetrics::Create("", model);
+  if (!metrics.ok()) return metrics.status();
+  while (true) {
+    const auto state = ReadTrainingState(
+        absl::StrCat(options.state_directory, "/", model, ".state"));
+    if (!state.ok() && !absl::IsNotFound(state.status())) {
+      return state.status();
+    }
+    const int64_t step = state.ok() ? state->step() : 0;
+    // A killed process may have left points beyond its last saved state.
+    curve.DropAfter(step);
+    if (IsPoint(step) && curve.LastStep() < static_cast<double>(step)) {
+      auto row = Evaluated(model, plan, *state);
+      if (!row.ok()) return row.status();
+      run.progress->Say(
+          absl::StrFormat("%s: step %d, %s: ess %.4f acceptance %.4f", model,
+                          step, DurationName(state->seconds()),
+                          row->Number("ess"), row->Number("acceptance")));
+      if (absl::Status added = curve.Add(*std::move(row)); !added.ok()) {
+        return added;
+      }
+    }
+    options.stop_at_step = NextPoint(step);
+    const auto outcome =
+        Train(options, plan, run.progress, metrics->get(), *run.stop);
+    if (!outcome.ok()) {
+      return absl::Status(
+          outcome.status().code(),
+          absl::StrCat(model, ": ", outcome.status().message(),
+                       "; a study continues with the --threads it began with, "
+                       "and trains a flow again if ",
+                       PlanPath(run, model), " is removed"));
+    }
+    if (*outcome == TrainOutcome::kFinished) return absl::OkStatus();
+    if (run.stop->load()) {
+      return absl::CancelledError(
+          absl::StrCat(model, ": interrupted, state saved"));
+    }
+    options.say_resuming = false;
+  }
 }
 
 }  // namespace
@@ -248,99 +229,43 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
                                       const std::string& model,
                                       const v1::TrainingSpec& spec,
                                       const std::string& steps_of) {
-  TrainOptions options;
-  options.repository = run.ModelDirectory();
-  options.model = model;
-  options.state_directory = run.TrainingDirectory();
-  options.command = run.options.command;
-  const std::string lock_path =
-      absl::StrCat(run.TrainingDirectory(), "/", model, ".lock");
-  const TrainingLock lock(lock_path);
-  if (!lock.held()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        lock_path, ": another process trains ", model,
-        ", or the folder cannot be written; run the study again when it is "
-        "done"));
+  const TrainingLock lock(
+      absl::StrCat(run.TrainingDirectory(), "/", model, ".lock"));
+  if (!lock.status().ok()) return lock.status();
+  auto published = Newest(run.ModelDirectory(), model);
+  if (absl::IsNotFound(published.status())) {
+    const auto plan = LoadPlan(run, model, spec, steps_of);
+    if (!plan.ok()) return plan.status();
+    if (absl::Status trained = TrainByPlan(run, model, *plan); !trained.ok()) {
+      return trained;
+    }
+    published = Newest(run.ModelDirectory(), model);
   }
-  // A state whose plan is gone belongs to a training that somebody dropped.
-  options.restart = !std::ifstream(PlanPath(run, model)).good();
-  const auto plan = LoadPlan(run, options, spec, steps_of);
-  if (!plan.ok()) return plan.status();
-  const std::string settings = "training";
-  const std::string curve_path =
-      absl::StrCat(run.TrainingDirectory(), "/", model, ".json");
-  const std::string state_path =
-      absl::StrCat(run.TrainingDirectory(), "/", model, ".state");
-
-  auto rows = ReadRows(curve_path, settings);
-  if (!rows.ok() && !absl::IsNotFound(rows.status())) return rows.status();
-  std::vector<Row> curve;
-  if (rows.ok()) curve = std::move((*rows)["curve"]);
-  auto published = Newest(options.repository, model);
-  const auto metrics = TrainerMetrics::Create("", model);
-  if (!metrics.ok()) return metrics.status();
-  constexpr double kFirst = 2, kRatio = 1.5;  // s
-  bool first_segment = true;
-  while (!published.ok()) {
-    const auto state = ReadTrainingState(state_path);
-    const double seconds =
-        state.ok() && !options.restart ? state->seconds() : 0;
-    // A killed process may have left points beyond its last saved state.
-    std::erase_if(curve, [seconds](const Row& row) {
-      return row.Number("seconds") > seconds;
-    });
-    double next = kFirst;
-    while (next <= seconds) next *= kRatio;
-    options.minutes_max = (next - seconds) / 60;
-    options.say_resuming = first_segment;
-    first_segment = false;
-    const auto outcome =
-        Train(options, *plan, run.progress, metrics->get(), *run.stop);
-    if (!outcome.ok()) return outcome.status();
-    options.restart = false;
-    if (*outcome == TrainOutcome::kFinished) {
-      published = Newest(options.repository, model);
-      if (!published.ok()) return published.status();
-      break;
-    }
-    if (run.stop->load()) {
-      return absl::CancelledError(
-          absl::StrCat(model, ": interrupted, state saved"));
-    }
-    const auto now = ReadTrainingState(state_path);
-    if (!now.ok()) return now.status();
-    constexpr int64_t kStepsMin = 20;  // before, nothing is learned yet
-    if (now->step() < kStepsMin) continue;
-    auto row = Evaluated(model, plan->model(), *now);
-    if (!row.ok()) return row.status();
-    run.progress->Say(absl::StrFormat("%s: after %s: ess %.4f acceptance %.4f",
-                                      model, DurationName(now->seconds()),
-                                      row->Number("ess"),
-                                      row->Number("acceptance")));
-    curve.push_back(*std::move(row));
-    if (absl::Status written =
-            WriteRows(curve_path, settings, {{"curve", curve}});
-        !written.ok()) {
-      return written;
-    }
+  if (!published.ok()) return published.status();
+  using google::protobuf::util::MessageDifferencer;
+  if (!MessageDifferencer::Equals(published->manifest.spec(), spec.model())) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(run.ModelDirectory(), "/", model,
+                     " is of another flow than this build's; remove it and ",
+                     PlanPath(run, model), " to train it again"));
   }
+  Curve curve(run, model);
+  if (absl::Status read = curve.Read(); !read.ok()) return read;
   Row last = FinalPoint(*published);
-  if (curve.empty() || curve.back().Number("step") < last.Number("step")) {
-    curve.push_back(std::move(last));
-    if (absl::Status written =
-            WriteRows(curve_path, settings, {{"curve", curve}});
-        !written.ok()) {
-      return written;
+  if (curve.LastStep() < last.Number("step")) {
+    if (absl::Status added = curve.Add(std::move(last)); !added.ok()) {
+      return added;
     }
   }
-  return StudyFlow{*std::move(published), std::move(curve)};
+  return StudyFlow{*std::move(published), curve.points()};
 }
 
 absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind,
                                  int64_t l) {
   const std::string model = StudyModel(kind, l);
+  const v1::TrainingSpec spec = StudySpec(kind, l);
   if (kind != FlowKind::kGated || run.options.repository.empty()) {
-    return TrainedFlow(run, model, StudySpec(kind, l));
+    return TrainedFlow(run, model, spec);
   }
   auto checkpoint = Newest(run.options.repository, model);
   if (!checkpoint.ok()) {
@@ -350,7 +275,19 @@ absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind,
                      "; train it there, or leave out --repository to have it "
                      "trained in --output"));
   }
+  const v1::ModelSpec& given = checkpoint->manifest.spec();
+  if (!given.flow().has_equivariant() || !SameEnsemble(given, spec.model())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        run.options.repository, "/", model, ": not the gated flow of ",
+        spec.model().action().ShortDebugString(), " on ", l, "x", l));
+  }
   return StudyFlow{*std::move(checkpoint), {}};
+}
+
+bool SameEnsemble(const v1::ModelSpec& a, const v1::ModelSpec& b) {
+  using google::protobuf::util::MessageDifferencer;
+  return MessageDifferencer::Equals(a.action(), b.action()) &&
+         MessageDifferencer::Equals(a.lattice(), b.lattice());
 }
 
 }  // namespace latticed

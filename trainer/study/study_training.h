@@ -27,12 +27,11 @@ std::vector<Column> CurveColumns();
 // Sets QualityColumns() from weights on a lattice of so many sites.
 void SetQuality(const std::vector<double>& log_w, double sites, Row* row);
 
-// Trains `model` from `spec`, its phases scaled to the budget by the measured
-// time of a step, evaluates its averaged weights after 2, 3, 4.5, ... s and
-// publishes it in run.ModelDirectory(). A training that exists is used or
-// continued as it was planned, whatever the budget now. With `steps_of` the
-// model takes the phases of that one's plan instead: trainings to compare.
-// INVALID_ARGUMENT if the budget is too small for one step of each phase.
+// Trains `model` by its plan (training_plan.h), evaluates its averaged weights
+// after 5, 8, 12, 18, ... steps and publishes it in run.ModelDirectory(). A
+// training that exists is used or continued as it was planned, whatever the
+// budget now. FAILED_PRECONDITION if what exists is of another flow than
+// `spec`, or another process trains it.
 absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
                                       const std::string& model,
                                       const v1::TrainingSpec& spec,
@@ -41,5 +40,8 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
 // The flow of this kind and lattice: gated flows from options.repository, if
 // there is one, others trained. NOT_FOUND says how to get what is missing.
 absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind, int64_t l);
+
+// The same action and lattice.
+bool SameEnsemble(const v1::ModelSpec& a, const v1::ModelSpec& b);
 
 }  // namespace latticed

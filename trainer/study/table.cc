@@ -7,11 +7,11 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/wire/atomic_file.h"
 #include "google/protobuf/util/json_util.h"
+#include "latticed/build_id.h"
 
 namespace latticed {
 namespace {
@@ -149,7 +149,9 @@ absl::Status WriteRows(const std::string& path, const std::string& settings,
                        const Rows& rows) {
   Value text;
   text.set_string_value(settings);
-  std::string json = absl::StrCat("{\"settings\":", Json(text), ",\"rows\":{");
+  std::string json = absl::StrCat("{\"settings\":", Json(text));
+  text.set_string_value(kBuildId);
+  absl::StrAppend(&json, ",\"build\":", Json(text), ",\"rows\":{");
   const char* separator = "\n";
   for (const auto& [name, list] : rows) {
     text.set_string_value(name);

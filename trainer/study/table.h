@@ -68,9 +68,10 @@ std::vector<Column> Join(std::initializer_list<std::vector<Column>> parts);
 absl::Status WriteTable(const std::string& directory, const Table& table,
                         const std::vector<Row>& rows);
 
-// Rows between `settings` and a file, {"settings": "...", "rows": {table:
-// [...]}}. Reading: NOT_FOUND if there is none, DATA_LOSS if it is damaged,
-// FAILED_PRECONDITION if it was made with other settings.
+// Rows to and from a file, {"settings": "...", "build": "...", "rows": {table:
+// [...]}}, the build being who wrote it. Reading: NOT_FOUND if there is none,
+// DATA_LOSS if it is damaged, FAILED_PRECONDITION if it was made with other
+// settings.
 absl::Status WriteRows(const std::string& path, const std::string& settings,
                        const Rows& rows);
 absl::StatusOr<Rows> ReadRows(const std::string& path,

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -67,7 +68,11 @@ class Prometheus:
         try:
             with urllib.request.urlopen(url, timeout=10) as reply:
                 answer = json.load(reply)
-        except OSError:  # it is starting
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise AssertionError(f"{expression}: {error.read()}") from error
+            return {}  # it is starting
+        except OSError:
             return {}
         return {tuple(sorted((k, v) for k, v in one["metric"].items()
                              if k != "__name__")): float(one["value"][1])

@@ -124,6 +124,7 @@ class TrainFlow : public testing::TestWithParam<FlowCase> {
     auto state = ReadTrainingState(directory_.File(".training/toy.state"));
     EXPECT_THAT(state, IsOk());
     state->set_seconds(0);
+    state->set_core_seconds(0);
     return *std::move(state);
   }
 

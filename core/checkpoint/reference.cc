@@ -63,8 +63,10 @@ absl::StatusOr<Reference> ReadOnce(const Directory& directory) {
                                 "manifest's [configurations, L_0, L_1]"));
   }
   reference.phi.resize(array->bytes.size() / sizeof(float));
-  std::memcpy(reference.phi.data(), array->bytes.data(),
-              reference.phi.size() * sizeof(float));
+  if (!reference.phi.empty()) {  // a reference may have observables alone
+    std::memcpy(reference.phi.data(), array->bytes.data(),
+                reference.phi.size() * sizeof(float));
+  }
   for (const float value : reference.phi) {
     if (!std::isfinite(value)) {
       return damaged(

@@ -82,7 +82,8 @@ StudyOptions Options(const std::string& study, const std::string& output) {
   options.study = study;
   options.output = output;
   options.lattices = {4};
-  options.budget_minutes = 0.04;
+  // Of the published flow a step takes 2 s with sanitizers.
+  options.budget_minutes = 0.15;
   options.draws = 4096;
   options.updates = 20000;
   options.command = "the command";
@@ -587,8 +588,9 @@ TEST_F(StudyTest, OneProcessTrainsAFlow) {
   starter.run = [&] { second = Run(options); };
   const std::atomic<bool> stop{false};
   ASSERT_THAT(RunStudy(options, &starter, stop), IsOk());
-  EXPECT_THAT(second, StatusIs(absl::StatusCode::kFailedPrecondition,
-                               HasSubstr("phi4-l4.lock: another process trains")));
+  EXPECT_THAT(second,
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("phi4-l4.lock: another process trains")));
 }
 
 TEST_F(StudyTest, SaysWhatIsWrong) {

@@ -19,8 +19,9 @@ int RunHealth(const CommandOptions& options, const Interrupt& interrupt) {
                                                       : options.model;
   const Stopwatch since_start;
   absl::StatusOr<bool> serves = (*client)->Serves(service);
-  // An answer ends the client's own patience: not serving is one.
-  while (serves.ok() && !*serves &&
+  // The client's own patience ends with an answer, which not serving is, and
+  // sooner where nobody has ever answered.
+  while ((serves.ok() ? !*serves : absl::IsUnavailable(serves.status())) &&
          since_start.Elapsed() < absl::Seconds(options.retry_for) &&
          WaitUnless(absl::Milliseconds(200), &interrupt.stop, nullptr)) {
     serves = (*client)->Serves(service);

@@ -181,12 +181,14 @@ class Latticectl(unittest.TestCase):
                                   text=True, timeout=60)
             self.assertEqual((said.returncode, said.stdout),
                              (code, f"{empty.address} {word}\n"), said.stderr)
-        # Waits for the server, then for its model.
+        # Waits for the server, longer than other commands do for one that never
+        # answered, then for its model.
         empty.kill()
         waits = subprocess.Popen([*ctl, "--retry_for", "60"],
                                  stdout=subprocess.PIPE, text=True)
         gone = subprocess.run(ctl, capture_output=True, text=True, timeout=60)
         self.assertEqual(gone.returncode, 2, gone.stderr)
+        time.sleep(5)
         empty.start()
         train(ARGUMENTS.train, empty.repository)
         out, _ = waits.communicate(timeout=60)

@@ -1,10 +1,15 @@
 #include "client/client.h"
 
+#include <algorithm>
+#include <random>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "client/errors.h"
 #include "client/unary.h"
 #include "core/wire/crc32c.h"
@@ -33,6 +38,18 @@ absl::Status CheckTarget(const std::string& target) {
                      "is 127.0.0.1:7410"));
   }
   return absl::OkStatus();
+}
+
+// A list of addresses in another order for each client: one that makes a single
+// call begins with the first of them.
+std::string Shuffled(const std::string& target) {
+  const size_t colon = target.find(':');
+  std::vector<std::string> addresses =
+      absl::StrSplit(target.substr(colon + 1), ',');
+  std::random_device random;
+  std::shuffle(addresses.begin(), addresses.end(), random);
+  return absl::StrCat(target.substr(0, colon + 1),
+                      absl::StrJoin(addresses, ","));
 }
 
 }  // namespace
@@ -65,6 +82,16 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // A call of an own connection does not wait for a stalled neighbour.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // A name of several servers: calls take turns between those that are there,
+  // have something to draw from and are not about to stop. An address of one is
+  // left as it is: what it says of itself must be heard also when it serves
+  // nothing.
+  for (const char* scheme : {"dns:", "ipv4:", "ipv6:"}) {
+    if (!absl::StartsWith(target, scheme)) continue;
+    arguments.SetServiceConfigJSON(
+        R"({"loadBalancingConfig": [{"round_robin": {}}],
+            "healthCheckConfig": {"serviceName": "readiness"}})");
+  }
   auto session = std::make_shared<Session>();
   std::shared_ptr<grpc::ChannelCredentials> credentials =
       grpc::InsecureChannelCredentials();
@@ -90,8 +117,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(
     if (!token.ok()) return token.status();
     session->authorization = absl::StrCat("Bearer ", *token);
   }
-  const std::shared_ptr<grpc::Channel> channel =
-      grpc::CreateCustomChannel(target, credentials, arguments);
+  const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(
+      absl::StartsWith(target, "ipv4:") || absl::StartsWith(target, "ipv6:")
+          ? Shuffled(target)
+          : target,
+      credentials, arguments);
   session->target = target;
   session->options = std::move(options);
   session->channel = channel;

@@ -45,6 +45,12 @@ class Client {
   // `target` is HOST:PORT (or a gRPC name such as dns:///host:port, unix:path),
   // for certificates and tokens that cannot be read, and for a token that would
   // go to another machine in the clear.
+  //
+  // dns:..., ipv4:... and ipv6:... name several servers: calls take turns
+  // between those whose health service says that they have something to draw
+  // from and are not about to stop, and each client begins anywhere. With none
+  // of these every call is UNAVAILABLE, health itself included: ask a server by
+  // HOST:PORT how it is.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(
       const std::string& target, ClientOptions options = {});
 

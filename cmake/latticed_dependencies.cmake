@@ -8,6 +8,13 @@ if(EXISTS ${Protobuf_INCLUDE_DIR}/ATen/ATen.h AND
   find_path(Protobuf_INCLUDE_DIR google/protobuf/message.h
     NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH)
 endif()
+find_program(Protobuf_PROTOC_EXECUTABLE protoc)
+cmake_path(GET Protobuf_PROTOC_EXECUTABLE PARENT_PATH protoc_folder)
+if(EXISTS ${protoc_folder}/../include/ATen/ATen.h)
+  unset(Protobuf_PROTOC_EXECUTABLE CACHE)
+  find_program(Protobuf_PROTOC_EXECUTABLE protoc
+    NO_CMAKE_PATH NO_CMAKE_ENVIRONMENT_PATH)
+endif()
 find_package(Protobuf REQUIRED)
 find_package(absl REQUIRED)
 find_package(gRPC CONFIG REQUIRED)
@@ -26,7 +33,7 @@ if("${TORCH_CXX_FLAGS}" MATCHES "_GLIBCXX_USE_CXX11_ABI=0")
     "libstdc++ ABI, gRPC and protobuf for the current one: they do not link. "
     "Use the 'cxx11 ABI' build of LibTorch, or Debian's libtorch-dev.")
 endif()
-if(LATTICED_REQUIRE_CUDA AND NOT TARGET torch_cuda)
+if(LATTICED_CUDA AND NOT TARGET torch_cuda)
   message(FATAL_ERROR "The LibTorch of ${Torch_DIR} has no CUDA. Put a CUDA "
     "LibTorch on the path: cmake --preset cuda "
     "-DCMAKE_PREFIX_PATH=/path/to/libtorch; or build the release preset for "
@@ -48,6 +55,11 @@ add_library(latticed_torch INTERFACE)
 target_include_directories(latticed_torch SYSTEM INTERFACE
   ${TORCH_INCLUDE_DIRS})
 target_link_libraries(latticed_torch INTERFACE ${TORCH_LIBRARIES})
+# The LibTorch of PyPI's wheels exports parts of the libstdc++ that it was built
+# with, of which std::filesystem::remove_all crashes: the machine's libstdc++ is
+# to be found before it.
+target_link_options(latticed_torch INTERFACE
+  "LINKER:--push-state,--no-as-needed" -lstdc++ "LINKER:--pop-state")
 # clang gives every constexpr function a body at once, and libstdc++'s C++20
 # vectors are constexpr: headers before LibTorch 2, which have vectors of a type
 # that is not complete yet, then compile as C++17 only.

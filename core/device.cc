@@ -2,6 +2,8 @@
 
 #include <torch/version.h>
 
+#include "absl/strings/str_cat.h"
+
 #ifdef LATTICED_TORCH_CUDA
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -19,6 +21,31 @@ std::string TorchVersion() { return TORCH_VERSION; }
 std::string CudaVersion() {
   return std::to_string(CUDART_VERSION / 1000) + "." +
          std::to_string(CUDART_VERSION % 1000 / 10);
+}
+
+absl::Status CheckDevice(const std::string& device) {
+  if (device == "cpu") return absl::OkStatus();
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    return absl::UnavailableError(
+        absl::StrCat("device '", device, "': CUDA finds no device (",
+                     cudaGetErrorString(error),
+                     "); see that nvidia-smi shows one, or use --device=cpu"));
+  }
+  int index = -1;
+  try {
+    index = c10::Device(device).index();
+  } catch (const c10::Error&) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "device '", device, "' is none; allowed are cpu, cuda and cuda:n"));
+  }
+  if (index >= count) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device '", device, "': this machine has ", count,
+                     " CUDA devices, counted from 0"));
+  }
+  return absl::OkStatus();
 }
 
 std::optional<DeviceMemory> MemoryOf(const std::string& device) {
@@ -44,6 +71,14 @@ std::optional<DeviceMemory> MemoryOf(const std::string& device) {
 #else
 
 std::string CudaVersion() { return ""; }
+
+absl::Status CheckDevice(const std::string& device) {
+  if (device == "cpu") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "device '", device,
+      "': this build's LibTorch has no CUDA; use --device=cpu, or a build "
+      "against a LibTorch with CUDA"));
+}
 
 std::optional<DeviceMemory> MemoryOf(const std::string&) {
   return std::nullopt;

@@ -5,10 +5,16 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace latticed {
 
 std::string TorchVersion();  // "1.13.1"
 std::string CudaVersion();   // "13.0"; empty for a LibTorch without
+
+// INVALID_ARGUMENT if this build or machine has no such device, UNAVAILABLE if
+// a GPU should be there and does not answer. `device` as in SamplerOptions.
+absl::Status CheckDevice(const std::string& device);
 
 struct DeviceMemory {
   // Bytes. Held by tensors, and by LibTorch for tensors to come; of the device.

@@ -7,7 +7,6 @@ namespace latticed {
 namespace {
 
 constexpr double kSigmas99 = 2.326;  // one-sided 99 %
-constexpr double kShareOfGate = 0.7;
 
 }  // namespace
 

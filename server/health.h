@@ -12,13 +12,16 @@ namespace latticed {
 
 class VersionHealth {
  public:
+  // Below this share of the gate's ESS a version is taken back.
+  static constexpr double kShareOfGate = 0.7;
+
   // `gate_ess`: 0 if the version never passed a gate; then only draws that are
   // not finite count against it.
   explicit VersionHealth(double gate_ess);
 
   // The draws of one block. Returns why the version should not stay live: a
-  // draw was not finite, or with 99 % confidence ESS is below 0.7 of the
-  // gate's. Empty if nothing speaks against it.
+  // draw was not finite, or with 99 % confidence ESS is below that share of
+  // the gate's. Empty if nothing speaks against it.
   std::string Observe(const WeightSums& sums);
 
  private:

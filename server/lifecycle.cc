@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "latticed/build_id.h"
 #include "server/block.h"
@@ -88,6 +89,17 @@ std::optional<v1::Judgement> Lifecycle::Standing(
   return *found;
 }
 
+std::vector<v1::Judgement> Lifecycle::Judgements(const std::string& model,
+                                                 size_t max) const {
+  std::vector<v1::Judgement> found;
+  MutexLock lock(mutex_);
+  const auto& all = state_.judgements();
+  for (auto it = all.rbegin(); it != all.rend() && found.size() < max; ++it) {
+    if (it->model() == model) found.push_back(*it);
+  }
+  return found;
+}
+
 std::string Lifecycle::LastLive(const std::string& model) const {
   MutexLock lock(mutex_);
   const auto it = state_.live().find(model);
@@ -136,6 +148,8 @@ void Lifecycle::RememberLocked(const std::string& model, int64_t version,
   judgement.set_reason(reason);
   judgement.set_build(kBuildId);
   judgement.set_device(config_.device);
+  judgement.set_time(
+      absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone()));
   if (gate != nullptr) *judgement.mutable_gate() = *gate;
 }
 

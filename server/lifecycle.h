@@ -20,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -53,6 +54,9 @@ class Lifecycle : public std::enable_shared_from_this<Lifecycle> {
   // build and device kind.
   std::optional<v1::Judgement> Standing(const std::string& model,
                                         const std::string& digest) const;
+  // The latest ones, newest first, whether or not they still stand.
+  std::vector<v1::Judgement> Judgements(const std::string& model,
+                                        size_t max) const;
   // Digest that was live when the server last ran, or "".
   std::string LastLive(const std::string& model) const;
 

@@ -68,9 +68,8 @@ ABSL_FLAG(int, threads, Defaults().threads,
 ABSL_FLAG(int, reply_threads, Defaults().reply_threads,
           "Threads that encode replies.");
 ABSL_FLAG(std::string, kernel, Defaults().kernel,
-          "fused, or plain: LibTorch operations.");
-ABSL_FLAG(std::string, device, Defaults().device,
-          "cpu, cuda or cuda:n; cuda needs --kernel=plain.");
+          "fused, or plain: LibTorch operations, which a GPU always takes.");
+ABSL_FLAG(std::string, device, Defaults().device, "cpu, cuda or cuda:n.");
 ABSL_FLAG(int, calls_max, Defaults().calls_max, "Calls that draw at one time.");
 ABSL_FLAG(int, calls_per_peer_max, Defaults().calls_per_peer_max,
           "Of them, calls of one token, certificate or address.");
@@ -178,9 +177,14 @@ RuntimeInfo Runtime(const Config& config) {
   return runtime;
 }
 
+// A supervisor need not try again after the first, with which Abseil ends as
+// well when it cannot read a flag.
+constexpr int kExitSettings = 1;
+constexpr int kExitFailed = 2;
+
 int Fail(const absl::Status& status) {
   std::cerr << "latticed: " << status.message() << std::endl;
-  return EXIT_FAILURE;
+  return absl::IsInvalidArgument(status) ? kExitSettings : kExitFailed;
 }
 
 // SIGTERM and SIGINT: the first one while starting exits, there being nothing
@@ -229,16 +233,18 @@ int WaitForSignal() {
 int Serve(const Config& config) {
   const absl::Status handled = HandleSignals();
   if (!handled.ok()) return Fail(handled);
+  const absl::Status device = CheckDevice(config.device);
+  if (!device.ok()) return Fail(device);
   SetComputeThreads(config.threads);
   // Both are the signal by other means; after a lost device the process ends
   // soon and with an error, so that a supervisor starts it again.
   static std::atomic<int> exit_code{EXIT_SUCCESS};
   const auto on_end = [](EndReason reason) {
     if (reason == EndReason::kDeviceLost) {
-      exit_code = EXIT_FAILURE;
+      exit_code = kExitFailed;
       std::thread([] {
         std::this_thread::sleep_for(std::chrono::seconds(9));
-        _exit(EXIT_FAILURE);
+        _exit(kExitFailed);
       }).detach();
     }
     kill(getpid(), SIGTERM);
@@ -266,7 +272,7 @@ int Serve(const Config& config) {
   std::thread([] {
     std::this_thread::sleep_for(std::chrono::milliseconds(24500));
     Log(LogLevel::kError, "draining hangs; leaving");
-    _exit(EXIT_FAILURE);
+    _exit(kExitFailed);
   }).detach();
   (*server)->Drain();
   Log(LogLevel::kInfo, "drained");

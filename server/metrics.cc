@@ -1,5 +1,6 @@
 #include "server/metrics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -347,24 +348,49 @@ void Metrics::Chain(const std::string& model, int64_t proposals,
   }
 }
 
+ModelFigures Metrics::FiguresLocked(const std::string& model,
+                                    const ModelSeries& series) const {
+  ModelFigures figures{.live = series.live,
+                       .draws = series.delivered->Value(),
+                       .queued = series.queue->Value(),
+                       .queue_capacity = series.queue_capacity->Value(),
+                       .proposals = series.proposals->Value(),
+                       .accepted = series.accepted->Value()};
+  const auto live = versions_.find({model, series.live});
+  if (live == versions_.end()) return figures;
+  figures.samples = live->second.samples->Value();
+  figures.sum_w = live->second.sum->Value();
+  figures.sum_w2 = live->second.square_sum->Value();
+  return figures;
+}
+
 ModelFigures Metrics::Figures(const std::string& model) const {
   MutexLock lock(mutex_);
-  ModelFigures figures;
   const auto it = models_.find(model);
-  if (it == models_.end()) return figures;
-  figures.draws = static_cast<uint64_t>(it->second.delivered->Value());
-  const double proposals = it->second.proposals->Value();
-  if (proposals > 0) {
-    figures.acceptance = it->second.accepted->Value() / proposals;
-  }
-  const auto live = versions_.find({model, it->second.live});
-  if (live == versions_.end()) return figures;
-  const VersionSeries& series = live->second;
-  const double norm = series.samples->Value() * series.square_sum->Value();
-  if (norm > 0) {
-    figures.ess = series.sum->Value() * series.sum->Value() / norm;
+  return it == models_.end() ? ModelFigures()
+                             : FiguresLocked(model, it->second);
+}
+
+std::map<std::string, ModelFigures> Metrics::AllFigures() const {
+  std::map<std::string, ModelFigures> figures;
+  MutexLock lock(mutex_);
+  for (const auto& [model, series] : models_) {
+    figures[model] = FiguresLocked(model, series);
   }
   return figures;
+}
+
+ServerFigures Metrics::Totals() const {
+  ServerFigures totals;
+  for (const auto& [rpc, series] : rpcs_) {
+    totals.calls[absl::StrCat(rpc.service, "/", rpc.method)] =
+        static_cast<uint32_t>(std::max(0.0, series.in_flight->Value()));
+  }
+  for (const auto& [reason, counter] : rejections_) {
+    totals.rejected[reason] = static_cast<uint64_t>(counter->Value());
+  }
+  totals.device_busy_seconds = device_busy_->Value();
+  return totals;
 }
 
 std::string Metrics::Text() const {

@@ -43,11 +43,25 @@ struct RpcName {
   }
 };
 
-// What a model's draws came to, for the status page.
+// A model's counters, for the status page.
 struct ModelFigures {
-  uint64_t draws = 0;     // delivered
-  double ess = 0;         // per draw, of the live version; 0: none yet
-  double acceptance = 0;  // of all chain proposals; 0: none yet
+  int64_t live = 0;  // version, 0: none
+  double draws = 0;  // delivered
+  double queued = 0;
+  double queue_capacity = 0;
+  // Of the live version's weights, relative to its reference.
+  double samples = 0;
+  double sum_w = 0;
+  double sum_w2 = 0;
+  double proposals = 0;  // of chains
+  double accepted = 0;
+};
+
+// Those of the whole server.
+struct ServerFigures {
+  std::map<std::string, uint32_t> calls;     // open, by "Service/Method"
+  std::map<std::string, uint64_t> rejected;  // by reason
+  double device_busy_seconds = 0;
 };
 
 // What the program runs on, as its main knows it.
@@ -139,6 +153,8 @@ class Metrics {
   void ReplicaAuditFailed() { replica_audit_failures_->Increment(); }
 
   ModelFigures Figures(const std::string& model) const;
+  std::map<std::string, ModelFigures> AllFigures() const;
+  ServerFigures Totals() const;
   // The whole exposition, text format 0.0.4.
   std::string Text() const;
 
@@ -194,6 +210,9 @@ class Metrics {
 
   void CreateFamilies();
   void CreateRpcSeries(const RpcName& rpc, bool streaming);
+  ModelFigures FiguresLocked(const std::string& model,
+                             const ModelSeries& series) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ModelSeries* Model(const std::string& model)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveVersion(const VersionKey& key)

@@ -48,7 +48,8 @@ v1::Model ModelServiceImpl::Describe(const std::string& name) const {
       *model.mutable_live() = latticed::Describe(record);
     }
   }
-  model.set_draws(context_->metrics->Figures(name).draws);
+  model.set_draws(
+      static_cast<uint64_t>(context_->metrics->Figures(name).draws));
   return model;
 }
 

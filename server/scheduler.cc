@@ -335,7 +335,8 @@ void Scheduler::ClaimLocked(const JobRef& job, Tile* tile) {
   const int64_t room = tile->version->tile - tile->draws;
   const int64_t count = std::min(room, job->open->count - job->open->claimed);
   tile->pieces.push_back({job, job->open, job->request.stream,
-                          job->request.given, job->open->claimed, count});
+                          job->request.given, job->open->claimed, count,
+                          !job->request.peer.empty()});
   tile->draws += count;
   if (job->open->claimed == 0) {
     metrics_->QueueWait(

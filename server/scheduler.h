@@ -102,6 +102,7 @@ struct TilePiece {
   std::shared_ptr<const std::vector<float>> given;
   int64_t offset = 0;
   int64_t count = 0;
+  bool of_client = false;  // not the server's own draws
 };
 struct Tile {
   VersionRef version;

@@ -22,6 +22,8 @@ struct ServedVersion {
   std::string digest;          // 64 hex digits
   uint64_t digest_prefix = 0;  // its first 8 bytes, big-endian
   v1::Manifest manifest;
+  // Of the model, as it was when this was loaded; null if it has none.
+  std::shared_ptr<const v1::ReferenceManifest> reference;
   std::string numerics_mode;
   Lattice lattice;
   int64_t tile = 0;

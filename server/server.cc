@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "core/http/address.h"
 #include "grpc/support/time.h"
 #include "grpcpp/ext/channelz_service_plugin.h"
@@ -18,6 +17,8 @@
 #include "latticed/build_id.h"
 #include "server/codec.h"
 #include "server/log.h"
+#include "server/status_page.h"
+#include "server/status_report.h"
 #include "server/tokens.h"
 
 namespace latticed {
@@ -131,6 +132,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
       });
   if (!lifecycle.ok()) return lifecycle.status();
   server->lifecycle_ = *lifecycle;
+  server->status_ = std::make_unique<StatusReport>(
+      config.device, context->store, context->metrics, *lifecycle);
   context->metrics->OnWeights(
       [weak = std::weak_ptr<Lifecycle>(*lifecycle)](
           const std::string& model, int64_t version, const WeightSums& sums) {
@@ -158,9 +161,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   if (status.ok()) status = server->ListenHttp();
   if (!status.ok()) return status;
   server->worker_ = std::make_unique<Worker>(
-      context->scheduler, server->graveyard_, context->metrics, [on_end] {
+      context->scheduler, server->graveyard_, context->metrics,
+      [on_end] {
         if (on_end) on_end(EndReason::kDeviceLost);
-      });
+      },
+      server->status_->recent());
   for (const char* name : {"", "liveness"}) server->SetServing(name, true);
   server->SetServing("readiness", false);
   status = server->watcher_->Poll();
@@ -278,37 +283,32 @@ absl::Status Server::ListenHttp() {
     }
     return HttpReply{.body = "ready\n"};
   };
-  pages["/"] = [this] { return StatusPage(); };
+  pages["/"] = [] {
+    return HttpReply{.type = "text/html; charset=utf-8",
+                     .body = kStatusHtml,
+                     .policy = kStatusPolicy};
+  };
+  pages["/status.css"] = [] {
+    return HttpReply{.type = "text/css; charset=utf-8", .body = kStatusCss};
+  };
+  pages["/status.js"] = [] {
+    return HttpReply{.type = "text/javascript; charset=utf-8",
+                     .body = kStatusJs};
+  };
+  // Takes some work to make: whoever asks often shares it.
+  pages["/status.json"] = [this] {
+    const absl::StatusOr<std::string> json = status_->Json(draining_);
+    if (!json.ok()) {
+      return HttpReply{.code = 500,
+                       .body = std::string(json.status().message())};
+    }
+    return HttpReply{
+        .type = "application/json", .body = *json, .period = milliseconds(500)};
+  };
   auto http = HttpServer::Start(*address, std::move(pages));
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
   return absl::OkStatus();
-}
-
-HttpReply Server::StatusPage() const {
-  std::string page = absl::StrCat("latticed ", kBuildId, "\n\n",
-                                  draining_ ? "draining\n\n" : "");
-  absl::StrAppendFormat(&page, "%-24s %8s  %-12s %-10s %12s %8s %8s %8s\n",
-                        "model", "version", "digest", "lattice", "draws", "ESS",
-                        "(publ.)", "accept");
-  const auto ratio = [](double value) {
-    return value > 0 ? absl::StrFormat("%.4f", value) : std::string("-");
-  };
-  for (const std::string& model : context_->store->Models()) {
-    const VersionRef live = context_->store->Live(model);
-    const ModelFigures figures = context_->metrics->Figures(model);
-    if (live == nullptr) {
-      absl::StrAppendFormat(&page, "%-24s %8s\n", model, "none");
-      continue;
-    }
-    absl::StrAppendFormat(
-        &page, "%-24s %8d  %-12s %-10s %12d %8s %8s %8s\n", model,
-        live->version, live->digest.substr(0, 12), live->lattice.Name(),
-        figures.draws, ratio(figures.ess),
-        ratio(live->manifest.quality().ess()), ratio(figures.acceptance));
-  }
-  page += "\n/metrics for Prometheus, /healthz and /readyz for probes\n";
-  return {.body = std::move(page)};
 }
 
 void Server::SetServing(const std::string& name, bool serving) {
@@ -341,6 +341,7 @@ void Server::Housekeep() {
       if (stopped_) return;
     }
     context_->calls->CheckStalled(std::chrono::steady_clock::now());
+    status_->Tick();
   }
 }
 

@@ -32,6 +32,8 @@
 
 namespace latticed {
 
+class StatusReport;
+
 enum class EndReason { kAdmin, kDeviceLost };
 using OnEnd = std::function<void(EndReason)>;
 
@@ -70,7 +72,6 @@ class Server {
   absl::Status ListenHttp();
   void SetServing(const std::string& name, bool serving);
   void SetModelServing(const std::string& model, bool serving);
-  HttpReply StatusPage() const;
   void Housekeep();
   void RefreshCredentials();
   void StopHousekeeping();
@@ -82,6 +83,7 @@ class Server {
   std::shared_ptr<Lifecycle> lifecycle_;
   std::shared_ptr<Gatekeeper> gatekeeper_;
   std::unique_ptr<Watcher> watcher_;
+  std::unique_ptr<StatusReport> status_;
   std::unique_ptr<Auditor> auditor_;  // null: no peers
   std::unique_ptr<SamplerServiceImpl> sampler_service_;
   std::unique_ptr<ChainServiceImpl> chain_service_;
@@ -100,7 +102,7 @@ class Server {
   Mutex mutex_;
   CondVar wake_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread housekeeper_;  // looks for stalled calls
+  std::thread housekeeper_;  // stalled calls, figures of the status page
   // Looks at certificates and tokens. A thread of its own: files may be on a
   // mount that hangs.
   std::thread refresher_;

@@ -116,7 +116,10 @@ void CheckCall(void* raw, grpc_auth_context* context,
     }
   }
   grpc::Status status;
-  if (state->authorizer->required() && !absl::StartsWith(path, "/latticed.")) {
+  // Health is for everyone: balancing clients, proxies and the kubelet ask it
+  // and have no way to show a token. It says less than the HTTP page.
+  if (state->authorizer->required() && !absl::StartsWith(path, "/latticed.") &&
+      !absl::StartsWith(path, "/grpc.health.v1.")) {
     for (const char* property :
          {GRPC_X509_CN_PROPERTY_NAME, GRPC_X509_SAN_PROPERTY_NAME}) {
       auto it = grpc_auth_context_find_properties_by_name(context, property);
@@ -125,11 +128,9 @@ void CheckCall(void* raw, grpc_auth_context* context,
       }
     }
     std::string unused;
-    status = state->authorizer->Check(
-        credentials, "a caller of health, reflection or channelz",
-        absl::StartsWith(path, "/grpc.health.v1.") ? Role::kObserver
-                                                   : Role::kAdmin,
-        absl::Now(), &unused);
+    status = state->authorizer->Check(credentials,
+                                      "a caller of reflection or channelz",
+                                      Role::kAdmin, absl::Now(), &unused);
   }
   done(user_data, nullptr, 0, nullptr, 0,
        static_cast<grpc_status_code>(status.error_code()),

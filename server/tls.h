@@ -67,9 +67,8 @@ class TlsCertificates {
 };
 
 // For one listener. `certificates` null: plaintext. Where callers have to show
-// who they are, services of gRPC itself ask too: health for an observer, all
-// others (reflection, channelz) for an admin; ours check in their handlers,
-// where an error can have details.
+// who they are, services of gRPC itself ask for an admin too, but for health,
+// which is open; ours check in their handlers, where an error can have details.
 std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(
     std::shared_ptr<const TlsCertificates> certificates,
     std::shared_ptr<const Authorizer> authorizer);

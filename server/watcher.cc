@@ -239,6 +239,7 @@ bool Watcher::Settled(const std::string& model, int64_t version,
 }
 
 absl::StatusOr<VersionRef> Watcher::Build(const Checkpoint& checkpoint,
+                                          const Reference* reference,
                                           int step_factor) {
   absl::StatusOr<std::unique_ptr<TileSampler>> sampler;
   try {
@@ -254,6 +255,10 @@ absl::StatusOr<VersionRef> Watcher::Build(const Checkpoint& checkpoint,
   served->digest = checkpoint.digest;
   served->digest_prefix = DigestPrefix(checkpoint.digest);
   served->manifest = checkpoint.manifest;
+  if (reference != nullptr) {
+    served->reference =
+        std::make_shared<const v1::ReferenceManifest>(reference->manifest);
+  }
   served->numerics_mode = (*sampler)->numerics_mode();
   served->lattice = (*sampler)->lattice();
   served->tile = (*sampler)->tile();
@@ -293,11 +298,12 @@ VersionRef Watcher::LoadVersion(const std::string& model, int64_t version,
   record.manifest = std::make_shared<const v1::Manifest>(checkpoint->manifest);
   record.state = v1::VERSION_STATE_LOADING;
   store_->Put(record);
-  auto loaded = Build(*checkpoint, 1);
+  const auto reference = ReferenceOf(*checkpoint);
+  auto loaded = Build(*checkpoint, reference.get(), 1);
   if (loaded.ok() && subject != nullptr) {
-    auto doubled = Build(*checkpoint, 2);
+    auto doubled = Build(*checkpoint, nullptr, 2);
     if (doubled.ok()) {
-      *subject = {*loaded, *doubled, ReferenceOf(**loaded)};
+      *subject = {*loaded, *doubled, reference};
     } else {
       loaded = doubled.status();
     }
@@ -325,20 +331,21 @@ VersionRef Watcher::LoadVersion(const std::string& model, int64_t version,
 }
 
 std::shared_ptr<const Reference> Watcher::ReferenceOf(
-    const ServedVersion& version) {
-  auto reference = ReadReference(config_.repository, version.model);
-  const std::string subject = absl::StrCat(version.model, " reference");
+    const Checkpoint& checkpoint) {
+  const v1::Manifest& version = checkpoint.manifest;
+  auto reference = ReadReference(config_.repository, version.model());
+  const std::string subject = absl::StrCat(version.model(), " reference");
   if (absl::IsNotFound(reference.status())) return nullptr;
   if (reference.ok()) {
     const v1::ReferenceManifest& manifest = reference->manifest;
     if (manifest.lattice().SerializeAsString() !=
-            version.manifest.spec().lattice().SerializeAsString() ||
+            version.spec().lattice().SerializeAsString() ||
         manifest.action().SerializeAsString() !=
-            version.manifest.spec().action().SerializeAsString()) {
+            version.spec().action().SerializeAsString()) {
       reference = absl::FailedPreconditionError(absl::StrCat(
-          "is of another action or lattice than ", version.Name(),
-          "; the gate does without it. Write it again with latticed-train "
-          "reference"));
+          "is of another action or lattice than version ", version.version(),
+          "; the gate and the status page do without it. Write it again with "
+          "latticed-train reference"));
     }
   }
   Report(subject, reference.status());

@@ -83,8 +83,9 @@ class Watcher {
   VersionRef LoadVersion(const std::string& model, int64_t version,
                          const std::string& digest, GateSubject* subject);
   absl::StatusOr<VersionRef> Build(const Checkpoint& checkpoint,
-                                   int step_factor);
-  std::shared_ptr<const Reference> ReferenceOf(const ServedVersion& version);
+                                   const Reference* reference, int step_factor);
+  // Null if the model has none that fits.
+  std::shared_ptr<const Reference> ReferenceOf(const Checkpoint& checkpoint);
   // OK, or why the draws are not fit to serve.
   absl::Status SmokeCheck(const VersionRef& version);
   // Logs a problem once, until it changes or goes away.

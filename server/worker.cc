@@ -15,11 +15,13 @@ namespace latticed {
 Worker::Worker(std::shared_ptr<Scheduler> scheduler,
                std::shared_ptr<Graveyard> graveyard,
                std::shared_ptr<Metrics> metrics,
-               std::function<void()> on_device_lost)
+               std::function<void()> on_device_lost,
+               std::shared_ptr<RecentDraws> recent)
     : scheduler_(std::move(scheduler)),
       graveyard_(std::move(graveyard)),
       metrics_(std::move(metrics)),
       on_device_lost_(std::move(on_device_lost)),
+      recent_(std::move(recent)),
       thread_([this] { Run(); }) {}
 
 Worker::~Worker() { thread_.join(); }
@@ -104,6 +106,7 @@ void Worker::Draw(const Tile& tile) {
   metrics_->LogWeights(tile.version->model,
                        tile.version->manifest.log_weight_reference(), out.log_q,
                        out.action);
+  if (recent_ != nullptr) recent_->Take(tile, out);
   if (!in_place) Scatter(tile, sites);
 }
 

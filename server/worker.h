@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/metrics.h"
+#include "server/recent_draws.h"
 #include "server/scheduler.h"
 #include "server/served_version.h"
 
@@ -15,11 +16,13 @@ namespace latticed {
 
 class Worker {
  public:
-  // Starts the thread. All outlive it. `on_device_lost` is called once, on that
-  // thread, when nothing can be drawn any more.
+  // Starts the thread. All outlive it. `recent`: null if nobody looks at draws.
+  // `on_device_lost` is called once, on that thread, when nothing can be drawn
+  // any more.
   Worker(std::shared_ptr<Scheduler> scheduler,
          std::shared_ptr<Graveyard> graveyard, std::shared_ptr<Metrics> metrics,
-         std::function<void()> on_device_lost = nullptr);
+         std::function<void()> on_device_lost = nullptr,
+         std::shared_ptr<RecentDraws> recent = nullptr);
   // The scheduler must have been stopped.
   ~Worker();
 
@@ -33,6 +36,7 @@ class Worker {
   const std::shared_ptr<Graveyard> graveyard_;
   const std::shared_ptr<Metrics> metrics_;
   std::function<void()> on_device_lost_;
+  const std::shared_ptr<RecentDraws> recent_;
 
   // Worker thread only.
   std::vector<DrawId> ids_;

@@ -37,6 +37,9 @@ class PositionSpaceField final : public VectorField {
   at::Tensor time_bond_;     // [D, 2K + 1], with 1/J
   at::Tensor kernel_;        // [kernel numbers, A, D]
   at::Tensor kernel_index_;  // [V] int64
+  at::Tensor fourier0_;      // [L0, L0] complex
+  at::Tensor fourier1_;      // [L1, 2 (L1/2 + 1)]: the real fields' half of it
+  at::Tensor inverse1_;      // [2 (L1/2 + 1), L1]
 };
 
 }  // namespace latticed

@@ -234,13 +234,13 @@ HttpServer::Clock::time_point HttpServer::AnswerRequests() {
       reply = {.code = 404,
                .body = absl::StrCat("there is only:", paths, "\n")};
     } else {
-      Clock::time_point& last = made_[request.path];
-      if (now < last + kPagePeriod) {
-        next = std::min(next, last + kPagePeriod);
+      Clock::time_point& again = again_[request.path];
+      if (now < again) {
+        next = std::min(next, again);
         continue;
       }
-      last = now;
       reply = pages_.at(request.path)();
+      again = now + reply.period;
       made[request.path] = reply;
     }
     connection.out = absl::StrCat(
@@ -248,7 +248,11 @@ HttpServer::Clock::time_point HttpServer::AnswerRequests() {
         "\r\nContent-Type: ", reply.type,
         "\r\nContent-Length: ", reply.body.size(),
         reply.code == 405 ? "\r\nAllow: GET, HEAD" : "",
-        "\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+        reply.policy.empty()
+            ? ""
+            : absl::StrCat("\r\nContent-Security-Policy: ", reply.policy),
+        "\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer"
+        "\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n",
         request.head ? "" : reply.body);
     connection.state = Connection::kWriting;
   }

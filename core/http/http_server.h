@@ -27,6 +27,11 @@ struct HttpReply {
   int code = 200;
   std::string type = "text/plain; charset=utf-8";
   std::string body;
+  // Content-Security-Policy; "": none.
+  std::string policy = {};
+  // Until the page may be made again. Requests that come faster wait for that
+  // and share it: what is answered is never older than the request.
+  std::chrono::milliseconds period{20};
 };
 // By path. Called on the server's thread.
 using HttpPages = std::map<std::string, std::function<HttpReply()>>;
@@ -38,9 +43,6 @@ class HttpServer {
   // Open at a time. One more costs the one that has been sending its request
   // for longest its place.
   static constexpr size_t kConnectionsMax = 256;
-  // A page is made at most so often: requests that come faster wait for the
-  // next one and share it. What is answered is never older than the request.
-  static constexpr std::chrono::milliseconds kPagePeriod{20};
 
   // UNAVAILABLE, naming the flag --http_listen, if the address is taken or not
   // ours.
@@ -69,8 +71,8 @@ class HttpServer {
 
   // The thread's own.
   std::list<Connection> connections_;
-  std::map<std::string, Clock::time_point> made_;  // pages, when last
-  Clock::time_point accept_again_;                 // descriptors had run out
+  std::map<std::string, Clock::time_point> again_;  // pages, not before
+  Clock::time_point accept_again_;                  // descriptors had run out
 
   std::thread thread_;
 };

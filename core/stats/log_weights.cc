@@ -113,6 +113,16 @@ void WeightSums::Add(double log_w) {
   sum_w2_ += w * w;
 }
 
+WeightSums WeightSums::FromParts(const Parts& parts) {
+  WeightSums sums;
+  sums.draws_ = parts.draws;
+  sums.non_finite_ = parts.non_finite;
+  sums.log_w_max_ = parts.log_w_max;
+  sums.sum_w_ = parts.sum_w;
+  sums.sum_w2_ = parts.sum_w2;
+  return sums;
+}
+
 void WeightSums::Merge(const WeightSums& other) {
   draws_ += other.draws_;
   non_finite_ += other.non_finite_;

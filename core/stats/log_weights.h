@@ -21,6 +21,16 @@ struct Estimate {
 // as the shards' maxima agree and to rounding otherwise.
 class WeightSums {
  public:
+  // What the accessors below return, of sums made elsewhere.
+  struct Parts {
+    uint64_t draws = 0;
+    uint64_t non_finite = 0;
+    double log_w_max = 0;
+    double sum_w = 0;
+    double sum_w2 = 0;
+  };
+  static WeightSums FromParts(const Parts& parts);
+
   void Add(double log_w);
   void Merge(const WeightSums& other);
 

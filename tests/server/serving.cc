@@ -201,7 +201,7 @@ Rounds RunChains(const std::shared_ptr<grpc::Channel>& channel,
 }
 
 bool Eventually(const std::function<bool()>& condition) {
-  const auto due = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  const auto due = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (std::chrono::steady_clock::now() < due) {
     if (condition()) return true;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));

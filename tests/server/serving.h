@@ -93,7 +93,8 @@ struct Rounds {
 Rounds RunChains(const std::shared_ptr<grpc::Channel>& channel,
                  const v1::RunChainRequest& request);
 
-// True as soon as `condition` is, false after ten seconds.
+// True as soon as `condition` is, false after a minute: patience with
+// sanitizers and busy cores, not a bound of anything.
 bool Eventually(const std::function<bool()>& condition);
 
 // Value of a series in a text exposition, or -1: "name" or "name{a=\"b\"}".

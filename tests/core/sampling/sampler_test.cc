@@ -9,6 +9,7 @@
 #include "core/kernels/parallel.h"
 #include "core/stats/log_weights.h"
 #include "core/theory/free_field.h"
+#include "tests/support/device.h"
 #include "tests/support/flows.h"
 #include "tests/support/statistics.h"
 #include "tests/support/status_matchers.h"
@@ -76,9 +77,7 @@ std::vector<DrawId> Range(const std::string& name, uint64_t count) {
 std::unique_ptr<TileSampler> Make(const v1::ModelSpec& spec,
                                   const Weights& weights,
                                   Kernel kernel = Kernel::kFused) {
-  SamplerOptions options;
-  options.kernel = kernel;
-  auto sampler = MakeSampler(spec, weights, options);
+  auto sampler = MakeSampler(spec, weights, TestOptions(kernel));
   EXPECT_THAT(sampler, IsOk());
   return *std::move(sampler);
 }

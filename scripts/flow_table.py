@@ -10,8 +10,9 @@ import glob
 import hashlib
 import json
 import os
-import re
 import sys
+
+import marked
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Effective sample sizes of arXiv:2110.02673, by L.
@@ -83,26 +84,8 @@ def table():
 
 
 def main():
-    action = sys.argv[1] if len(sys.argv) > 1 else ""
-    if action == "":
-        print(table(), end="")
-        return
-    path = os.path.join(ROOT, "README.md")
-    with open(path) as file:
-        readme = file.read()
-    marked = re.compile(r"(<!-- flow_table.py -->\n).*?(<!-- end -->)", re.S)
-    if not marked.search(readme):
-        sys.exit("README.md has no place for the table")
-    updated = marked.sub(lambda m: m[1] + table() + m[2], readme)
-    if action == "--write":
-        with open(path, "w") as file:
-            file.write(updated)
-    elif action == "--check":
-        if updated != readme:
-            sys.exit("README.md's table differs from the manifests; run "
-                     "scripts/flow_table.py --write")
-    else:
-        sys.exit(__doc__)
+    marked.update(os.path.join(ROOT, "README.md"), "flow_table.py", table(),
+                  sys.argv[1] if len(sys.argv) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,15 @@
 
 namespace latticed {
 
-double DrawAll(TileSampler& sampler, const StreamId& stream, int64_t draws,
+double DrawAll(TileSampler& sampler, const StreamId& stream, DrawRange range,
                VisitDraw visit) {
   const int64_t tile = sampler.tile(), sites = sampler.lattice().Sites();
   std::vector<float> phi(tile * sites);
   std::vector<double> log_q(tile), action(tile);
   std::vector<DrawId> ids;
   double seconds = 0;
-  for (int64_t first = 0; first < draws; first += tile) {
-    const int64_t n = std::min(tile, draws - first);
+  for (int64_t first = range.first; first < range.end; first += tile) {
+    const int64_t n = std::min(tile, range.end - first);
     ids.clear();
     for (int64_t i = 0; i < n; ++i) {
       ids.push_back({stream, static_cast<uint64_t>(first + i)});

@@ -1,4 +1,4 @@
-// Draws 0, 1, ... of a stream, one after the other.
+// Draws of a stream, one after the other.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,15 @@ namespace latticed {
 using VisitDraw = absl::FunctionRef<bool(absl::Span<const float> phi,
                                          double log_q, double action)>;
 
-// Draws 0..draws-1 in whole tiles. Returns the processor time of drawing alone.
-double DrawAll(TileSampler& sampler, const StreamId& stream, int64_t draws,
+// Draws first..end-1; none if first >= end.
+struct DrawRange {
+  int64_t first = 0;
+  int64_t end = 0;
+};
+
+// In whole tiles from the first one on. Returns the processor time of drawing
+// alone.
+double DrawAll(TileSampler& sampler, const StreamId& stream, DrawRange range,
                VisitDraw visit);
 
 }  // namespace latticed

@@ -13,30 +13,50 @@ namespace latticed {
 
 absl::StatusOr<std::vector<double>> HeldOutLogWeights(
     const v1::ModelSpec& spec, const Weights& weights, int step_factor,
-    uint64_t draws, const std::string& stream_name) {
+    uint64_t draws, const std::string& stream_name, ProcessGroup* group) {
   SamplerOptions options;
   options.step_factor = step_factor;
   const auto sampler = MakeSampler(spec, weights, options);
   if (!sampler.ok()) return sampler.status();
-  std::vector<double> log_w;
-  DrawAll(**sampler, NamedStream(stream_name), static_cast<int64_t>(draws),
-          [&log_w](absl::Span<const float>, double log_q, double action) {
-            log_w.push_back(-action - log_q);
-            return true;
-          });
+  const auto n = static_cast<int64_t>(draws);
+  const int64_t tile = (*sampler)->tile();
+  const int rank = group == nullptr ? 0 : group->rank();
+  const int size = group == nullptr ? 1 : group->size();
+  const StreamId stream = NamedStream(stream_name);
+  std::vector<double> log_w(n);
+  // A tile each and then an exchange, so that none waits long for another. A
+  // draw is one process's and zero elsewhere: the sum is the draw to the bit.
+  for (int64_t round = 0; round < n; round += size * tile) {
+    const int64_t first = std::min(n, round + rank * tile);
+    int64_t i = first;
+    DrawAll(**sampler, stream, {first, std::min(n, first + tile)},
+            [&](absl::Span<const float>, double log_q, double action) {
+              log_w[i++] = -action - log_q;
+              return true;
+            });
+    if (group == nullptr) continue;
+    const int64_t all = std::min(n - round, size * tile);
+    if (absl::Status summed =
+            group->SumUp(absl::MakeSpan(log_w).subspan(round, all));
+        !summed.ok()) {
+      return summed;
+    }
+  }
   return log_w;
 }
 
 absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
                                     const Weights& weights, uint64_t draws,
-                                    const std::string& stream_name) {
-  const auto log_w = HeldOutLogWeights(spec, weights, 1, draws, stream_name);
+                                    const std::string& stream_name,
+                                    ProcessGroup* group) {
+  const auto log_w =
+      HeldOutLogWeights(spec, weights, 1, draws, stream_name, group);
   if (!log_w.ok()) return log_w.status();
   // Couplings have no steps to double.
   const auto doubled =
       spec.flow().has_coupling()
           ? log_w
-          : HeldOutLogWeights(spec, weights, 2, draws, stream_name);
+          : HeldOutLogWeights(spec, weights, 2, draws, stream_name, group);
   if (!doubled.ok()) return doubled.status();
   for (const auto& values : {*log_w, *doubled}) {
     for (size_t i = 0; i < values.size(); ++i) {

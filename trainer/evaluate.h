@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "core/checkpoint/weights.h"
 #include "latticed/v1/manifest.pb.h"
+#include "trainer/process_group.h"
 
 namespace latticed {
 
@@ -21,13 +22,16 @@ struct Evaluation {
 // spec's RK4 steps; non-finite ones as they are.
 absl::StatusOr<std::vector<double>> HeldOutLogWeights(
     const v1::ModelSpec& spec, const Weights& weights, int step_factor,
-    uint64_t draws, const std::string& stream_name);
+    uint64_t draws, const std::string& stream_name,
+    ProcessGroup* group = nullptr);
 
 // Draws 0..draws-1 of the named stream `stream_name`, once with the spec's
 // number of RK4 steps and once with twice as many from the same base draws.
-// Non-finite draws make it FAILED_PRECONDITION.
+// Non-finite draws make it FAILED_PRECONDITION. The processes of a `group` do
+// it together, and each gets the same bits that one alone would.
 absl::StatusOr<Evaluation> Evaluate(const v1::ModelSpec& spec,
                                     const Weights& weights, uint64_t draws,
-                                    const std::string& stream_name);
+                                    const std::string& stream_name,
+                                    ProcessGroup* group = nullptr);
 
 }  // namespace latticed

@@ -15,7 +15,7 @@ namespace latticed {
 
 struct LossGradientResult {
   std::vector<double> gradient;  // of the mean loss, laid out as the parameters
-  std::vector<double> log_w;     // [batch]
+  std::vector<double> log_w;     // [count]
   double loss = 0;               // mean of log q + S over finite draws
   // Draws that overflowed: if any, the gradient is not to be used.
   int64_t non_finite = 0;
@@ -25,14 +25,23 @@ struct LossGradientResult {
 void SumUp(LossGradientResult* result);
 
 // Not thread-safe; uses the process's compute threads. The result is a function
-// of (parameters, stream, first_index, batch, number of threads).
+// of the arguments and the number of threads.
 class LossGradient {
  public:
   virtual ~LossGradient() = default;
-  // Of draws first_index .. first_index + batch - 1 of the stream.
-  virtual LossGradientResult Compute(absl::Span<const float> parameters,
-                                     const StreamId& stream,
-                                     uint64_t first_index, int64_t batch) = 0;
+  // Of draws first_index .. first_index + count - 1 of the stream, count >= 1:
+  // their share of the gradient of the mean over `batch` draws, which is the
+  // sum of its shares.
+  virtual LossGradientResult ComputeShare(absl::Span<const float> parameters,
+                                          const StreamId& stream,
+                                          uint64_t first_index, int64_t count,
+                                          int64_t batch) = 0;
+  // Of a whole batch.
+  LossGradientResult Compute(absl::Span<const float> parameters,
+                             const StreamId& stream, uint64_t first_index,
+                             int64_t batch) {
+    return ComputeShare(parameters, stream, first_index, batch, batch);
+  }
 };
 
 // The path gradient for equivariant flows, the total gradient for others.

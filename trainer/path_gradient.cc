@@ -21,22 +21,22 @@ PathGradient::PathGradient(const EquivariantShape& shape, const Action& action)
   }
 }
 
-LossGradientResult PathGradient::Compute(absl::Span<const float> parameters,
-                                         const StreamId& stream,
-                                         uint64_t first_index, int64_t batch) {
+LossGradientResult PathGradient::ComputeShare(
+    absl::Span<const float> parameters, const StreamId& stream,
+    uint64_t first_index, int64_t count, int64_t batch) {
   const int64_t sites = action_.lattice().Sites();
   const int64_t lanes = EquivariantKernel<float>::Lanes();
   kernel_.SetParameters(parameters);
   for (Thread& thread : threads_) thread.space.ClearGradient();
 
   LossGradientResult result;
-  result.log_w.resize(batch);
-  const int64_t groups = (batch + lanes - 1) / lanes;
+  result.log_w.resize(count);
+  const int64_t groups = (count + lanes - 1) / lanes;
   const int64_t shares = static_cast<int64_t>(threads_.size());
   // Share i sums groups i, i + shares, ... whichever thread runs it, so that
   // the order of the sums is fixed.
   const auto add_group = [&](Thread& own, int64_t first) {
-    const int64_t n = std::min(lanes, batch - first);
+    const int64_t n = std::min(lanes, count - first);
     std::vector<double> log_q(n);
     for (int64_t i = 0; i < n; ++i) {
       const absl::Span<float> z(own.z.data() + i * sites, sites);

@@ -17,9 +17,9 @@ class PathGradient final : public LossGradient {
   // `action` must outlive this.
   PathGradient(const EquivariantShape& shape, const Action& action);
 
-  LossGradientResult Compute(absl::Span<const float> parameters,
-                             const StreamId& stream, uint64_t first_index,
-                             int64_t batch) override;
+  LossGradientResult ComputeShare(absl::Span<const float> parameters,
+                                  const StreamId& stream, uint64_t first_index,
+                                  int64_t count, int64_t batch) override;
 
  private:
   struct Thread {

@@ -1,5 +1,7 @@
 #include "trainer/state_file.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 
@@ -29,10 +31,22 @@ std::string DeterministicBytes(const google::protobuf::Message& message) {
 
 absl::StatusOr<v1::TrainingState> ReadTrainingState(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    return absl::NotFoundError(absl::StrCat(path, ": no training state"));
+  if (const int error = errno; !file) {
+    if (error == ENOENT) {
+      return absl::NotFoundError(absl::StrCat(path, ": no training state"));
+    }
+    // It may be there all the same: not to be started over and written upon.
+    return absl::Status(
+        absl::ErrnoToStatusCode(error),
+        absl::StrCat(
+            path, ": the training state cannot be read: ", std::strerror(error),
+            "; mend that, or start over with --restart"));
   }
   const std::string contents((std::istreambuf_iterator<char>(file)), {});
+  if (file.bad()) {
+    return absl::UnavailableError(absl::StrCat(
+        path, ": reading the training state failed half-way; try again"));
+  }
   v1::TrainingState state;
   const size_t size =
       contents.size() < kDigestSize ? 0 : contents.size() - kDigestSize;

@@ -10,7 +10,8 @@
 
 namespace latticed {
 
-// NOT_FOUND if there is none, DATA_LOSS if it is damaged.
+// NOT_FOUND if there is none, DATA_LOSS if it is damaged, else errno's code if
+// it cannot be read.
 absl::StatusOr<v1::TrainingState> ReadTrainingState(const std::string& path);
 absl::Status WriteTrainingState(const std::string& path,
                                 const v1::TrainingState& state);

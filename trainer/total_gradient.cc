@@ -1,6 +1,7 @@
 #include "trainer/total_gradient.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -14,9 +15,9 @@ namespace latticed {
 TotalGradient::TotalGradient(const v1::ModelSpec& spec, const Action& action)
     : spec_(spec), action_(action), base_(MakeBase(spec)) {}
 
-LossGradientResult TotalGradient::Compute(absl::Span<const float> parameters,
-                                          const StreamId& stream,
-                                          uint64_t first_index, int64_t batch) {
+LossGradientResult TotalGradient::ComputeShare(
+    absl::Span<const float> parameters, const StreamId& stream,
+    uint64_t first_index, int64_t count, int64_t batch) {
   const Lattice lattice = action_.lattice();
   const int64_t sites = lattice.Sites();
   const at::Tensor leaf =
@@ -25,15 +26,15 @@ LossGradientResult TotalGradient::Compute(absl::Span<const float> parameters,
           .requires_grad_();
   const std::unique_ptr<const Flow> flow = MakeFlow(spec_, leaf);
 
-  at::Tensor normals = at::empty({batch, lattice.l0, lattice.l1}, at::kFloat);
-  for (int64_t i = 0; i < batch; ++i) {
+  at::Tensor normals = at::empty({count, lattice.l0, lattice.l1}, at::kFloat);
+  for (int64_t i = 0; i < count; ++i) {
     Normals(stream, first_index + i, Purpose::kBaseDraw,
             absl::MakeSpan(normals.data_ptr<float>() + i * sites, sites));
   }
   std::vector<at::Tensor> fields;  // before each stage
   Draw draw;
   {
-    const at::NoGradGuard no_grad;
+    const c10::NoGradGuard no_grad;
     draw = base_->FromNormals(normals);
     for (int64_t i = 0; i < flow->Stages(); ++i) {
       fields.push_back(draw.phi);
@@ -47,7 +48,7 @@ LossGradientResult TotalGradient::Compute(absl::Span<const float> parameters,
   const at::Tensor phi = draw.phi.contiguous();
   at::Tensor cotangent = at::empty_like(phi);
   std::vector<double> field(sites), gradient(sites);
-  for (int64_t i = 0; i < batch; ++i) {
+  for (int64_t i = 0; i < count; ++i) {
     std::copy_n(phi.data_ptr<float>() + i * sites, sites, field.begin());
     const double log_w =
         -action_.Evaluate(field) - draw.log_q.data_ptr<double>()[i];
@@ -58,8 +59,8 @@ LossGradientResult TotalGradient::Compute(absl::Span<const float> parameters,
           static_cast<float>(gradient[x] / static_cast<double>(batch));
     }
   }
-  const at::Tensor zero = at::zeros({batch}, at::kDouble);
-  const at::Tensor share = at::full({batch}, 1.0 / batch, at::kDouble);
+  const at::Tensor zero = at::zeros({count}, at::kDouble);
+  const at::Tensor share = at::full({count}, 1.0 / batch, at::kDouble);
   at::Tensor sum = at::zeros({leaf.size(0)}, at::kDouble);
   for (int64_t i = flow->Stages(); i-- > 0;) {
     const at::Tensor start = fields[i].detach().requires_grad_();

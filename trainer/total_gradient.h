@@ -17,9 +17,9 @@ class TotalGradient final : public LossGradient {
   // `action` must outlive this.
   TotalGradient(const v1::ModelSpec& spec, const Action& action);
 
-  LossGradientResult Compute(absl::Span<const float> parameters,
-                             const StreamId& stream, uint64_t first_index,
-                             int64_t batch) override;
+  LossGradientResult ComputeShare(absl::Span<const float> parameters,
+                                  const StreamId& stream, uint64_t first_index,
+                                  int64_t count, int64_t batch) override;
 
  private:
   const v1::ModelSpec spec_;

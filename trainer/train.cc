@@ -8,14 +8,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/device.h"
 #include "core/factory.h"
 #include "core/kernels/parallel.h"
-#include "core/stats/log_weights.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "latticed/build_id.h"
+#include "trainer/agreement.h"
 #include "trainer/core_seconds.h"
-#include "trainer/evaluate.h"
 #include "trainer/loss_gradient.h"
 #include "trainer/optimizer.h"
+#include "trainer/publish.h"
+#include "trainer/shared_step.h"
 #include "trainer/state_file.h"
 
 namespace latticed {
@@ -32,118 +35,96 @@ void Assign(const std::vector<float>& values,
   field->Assign(values.begin(), values.end());
 }
 
+absl::string_view Bytes(const google::protobuf::RepeatedField<float>& field) {
+  return {reinterpret_cast<const char*>(field.data()),
+          sizeof(float) * static_cast<size_t>(field.size())};
+}
+
 absl::Span<const float> Values(
     const google::protobuf::RepeatedField<float>& field) {
   return absl::MakeConstSpan(field.data(), field.size());
 }
 
-// Evaluates the averaged weights and publishes them if they are better.
-absl::Status PublishIfBetter(const TrainOptions& options,
-                             const v1::TrainingSpec& spec,
-                             const v1::TrainingState& state, Progress* progress,
-                             TrainerMetrics* metrics) {
-  const Weights weights =
-      ParametersToWeights(MakeLayout(spec.model()), Values(state.average()));
-  const auto evaluation =
-      Evaluate(spec.model(), weights, spec.evaluation_draws(),
-               absl::StrCat("held-out/", options.model));
-  if (!evaluation.ok()) return evaluation.status();
-  const v1::Quality& quality = evaluation->quality;
-  const std::string figures = absl::StrFormat(
-      "held-out ess %.5f(%.0e) acceptance %.4f sigma2/site %.3e step doubling "
-      "rms %.1e",
-      quality.ess(), quality.ess_error(), quality.acceptance(),
-      quality.sigma2_per_site(), quality.step_doubling_rms());
-
-  const auto versions = ListVersions(options.repository, options.model);
-  if (versions.ok() && !versions->empty()) {
-    const auto best =
-        ReadVersion(options.repository, options.model, versions->back());
-    if (!best.ok()) return best.status();
-    const v1::Quality& old = best->manifest.quality();
-    if (quality.sigma2_per_site() + quality.sigma2_per_site_error() >=
-        old.sigma2_per_site()) {
-      progress->Say(absl::StrFormat(
-          "step %d: %s: not better than version %d (%.3e), not published",
-          state.step(), figures, best->manifest.version(),
-          old.sigma2_per_site()));
-      return absl::OkStatus();
-    }
-  }
-  v1::Manifest manifest;
-  *manifest.mutable_spec() = spec.model();
-  *manifest.mutable_quality() = quality;
-  manifest.set_log_weight_reference(evaluation->log_w_mean);
-  v1::TrainingRecord& record = *manifest.mutable_training();
-  record.set_step(state.step());
-  record.set_draws(state.draws());
-  record.set_seconds(state.seconds());
-  record.set_core_seconds(state.core_seconds());
-  record.set_threads(ComputeThreads());
-  *record.mutable_spec() = spec;
-  record.set_command(options.command);
-  record.set_started_from(state.started_from());
-  const auto published =
-      Publish(options.repository, options.model, manifest, weights);
-  if (!published.ok()) return published.status();
-  metrics->Published(quality.ess());
-  progress->Say(absl::StrFormat("step %d: %s: published %s version %d, %s",
-                                state.step(), figures, options.model,
-                                published->manifest.version(),
-                                published->digest.substr(0, 12)));
-  return absl::OkStatus();
+std::string StateDirectory(const TrainOptions& options) {
+  return options.state_directory.empty() ? options.repository + "/.training"
+                                         : options.state_directory;
 }
 
 // The saved state if it continues this run, else the start.
 absl::StatusOr<v1::TrainingState> LoadState(const TrainOptions& options,
                                             const v1::TrainingSpec& spec,
                                             const std::string& path,
+                                            uint32_t processes,
                                             Progress* progress) {
+  const std::string directory = StateDirectory(options);
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) {
+    return absl::Status(
+        absl::ErrnoToStatusCode(error.value()),
+        absl::StrCat(directory, ": cannot be created: ", error.message(),
+                     "; choose a writable --repository or --state_directory"));
+  }
   const std::string fingerprint = TrainingFingerprint(spec, ComputeThreads());
   auto saved = ReadTrainingState(path);
   if (!options.restart && !absl::IsNotFound(saved.status())) {
     if (!saved.ok()) return saved.status();
     if (saved->spec_sha256() != fingerprint) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          path,
-          ": the saved state belongs to another spec or number of "
-          "threads than this run's; use --restart to drop it, or another "
-          "--model or --state_directory to keep both"));
+      return absl::FailedPreconditionError(
+          absl::StrCat(path,
+                       ": the saved state belongs to another spec or number of "
+                       "threads a process than this run's ",
+                       ComputeThreads(),
+                       "; use --restart to drop it, or another --model or "
+                       "--state_directory to keep both"));
     }
     if (options.say_resuming) {
       progress->Say(absl::StrFormat("resuming at step %d of %d", saved->step(),
                                     TotalSteps(spec)));
     }
+    const uint32_t before = std::max(1u, saved->processes());
+    if (before != processes) {
+      progress->Say(absl::StrFormat(
+          "%d processes before, %d now: what follows is equal to rounding, not "
+          "to the bit",
+          before, processes));
+    }
+    saved->set_processes(processes);
     return saved;
   }
   auto state = StartState(options, spec);
-  if (state.ok()) state->set_spec_sha256(fingerprint);
+  if (state.ok()) {
+    state->set_spec_sha256(fingerprint);
+    state->set_processes(processes);
+  }
   return state;
 }
 
-// Figures of the draws between two reports.
-struct Window {
-  WeightSums weights;
-  double sum = 0, squares = 0;  // of log w minus the first one
-  double first = 0;
-  uint64_t draws = 0;
-
-  void Add(double log_w) {
-    weights.Add(log_w);
-    if (!std::isfinite(log_w)) return;
-    if (draws == 0) first = log_w;
-    sum += log_w - first;
-    squares += (log_w - first) * (log_w - first);
-    ++draws;
+// What process 0 loads, in each.
+absl::StatusOr<v1::TrainingState> SharedState(const TrainOptions& options,
+                                              const v1::TrainingSpec& spec,
+                                              const std::string& path,
+                                              ProcessGroup* group,
+                                              Progress* progress) {
+  absl::StatusOr<v1::TrainingState> state = v1::TrainingState();
+  const absl::Status loaded = OnFirst(group, [&] {
+    state = LoadState(options, spec, path, group->size(), progress);
+    return state.status();
+  });
+  if (!loaded.ok()) return loaded;
+  if (group->alone()) return state;
+  std::string bytes = state->SerializeAsString();
+  if (absl::Status shared = group->Share(&bytes); !shared.ok()) return shared;
+  if (!state->ParseFromString(bytes)) {
+    return absl::InternalError(
+        "process 0 shares a state that is no TrainingState");
   }
-  double Mean() const {
-    return first + sum / std::max<double>(1, static_cast<double>(draws));
-  }
-  double Variance() const {
-    const double n = static_cast<double>(draws);
-    return n < 2 ? 0 : (squares - sum * sum / n) / (n - 1);
-  }
-};
+  progress->Say(absl::StrFormat(
+      "%d processes with %d threads each; a step exchanges one sum of %d bytes",
+      group->size(), ComputeThreads(),
+      StepBytes(static_cast<int64_t>(state->parameters_size()))));
+  return state;
+}
 
 // A published model's parameters for another spec.
 absl::StatusOr<std::vector<float>> Move(const Checkpoint& checkpoint,
@@ -219,26 +200,30 @@ absl::StatusOr<v1::TrainingState> StartState(const TrainOptions& options,
 absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
                                    const v1::TrainingSpec& spec,
                                    Progress* progress, TrainerMetrics* metrics,
-                                   const std::atomic<bool>& stop) {
+                                   const std::atomic<bool>& stop,
+                                   ProcessGroup* group) {
+  const auto alone = ProcessGroup::Alone();
+  if (group == nullptr) group = alone.get();
   if (absl::Status valid = ValidateTrainingSpec(spec); !valid.ok()) {
     return valid;
   }
   auto action = MakeAction(spec.model().action(), spec.model().lattice());
   if (!action.ok()) return action.status();
-  const std::string directory = options.state_directory.empty()
-                                    ? options.repository + "/.training"
-                                    : options.state_directory;
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(directory, ": cannot be created: ", error.message(),
-                     "; choose a writable --repository or --state_directory"));
+  if (absl::Status alike = ExpectAlike(
+          group, {{"build", absl::StrCat(kBuildId, ", ", TorchVersion())},
+                  {"spec", TrainingFingerprint(spec, 0)},
+                  {"--model", options.model},
+                  {"number of --threads", absl::StrCat(ComputeThreads())}});
+      !alike.ok()) {
+    return alike;
   }
   const std::string path =
-      absl::StrCat(directory, "/", options.model, ".state");
-  auto state = LoadState(options, spec, path, progress);
+      absl::StrCat(StateDirectory(options), "/", options.model, ".state");
+  auto state = SharedState(options, spec, path, group, progress);
   if (!state.ok()) return state.status();
+  const auto save = [&] {
+    return OnFirst(group, [&] { return WriteTrainingState(path, *state); });
+  };
 
   const auto loss_gradient = MakeLossGradient(spec.model(), **action);
   const StreamId stream =
@@ -246,47 +231,61 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   const int64_t steps = TotalSteps(spec);
   const double sites = static_cast<double>((*action)->lattice().Sites());
   const double seconds_before = state->seconds();
-  const double core_seconds_before = state->core_seconds() - CoreSeconds();
+  const double core_seconds_before = state->core_seconds();
+  const double core_seconds_start = CoreSeconds();
   const Clock::time_point start = Clock::now();
   Clock::time_point window_start = start;
   Window window;
   int64_t non_finite = 0;
+  const auto words = [&] {
+    return StepWords{
+        .core_seconds = CoreSeconds() - core_seconds_start,
+        .interrupted = stop.load(),
+        // By one clock.
+        .out_of_time = group->first() && options.minutes_max > 0 &&
+                       SecondsSince(start) > 60 * options.minutes_max};
+  };
+  StepWords said;  // by any process, with the last step
 
   while (state->step() < steps) {
-    const bool out_of_time = options.minutes_max > 0 &&
-                             SecondsSince(start) > 60 * options.minutes_max;
+    if (group->alone()) said = words();
     const bool at_step =
         options.stop_at_step > 0 && state->step() >= options.stop_at_step;
-    if (stop.load() || out_of_time || at_step) {
-      const absl::Status saved = WriteTrainingState(path, *state);
+    if (said.interrupted || said.out_of_time || at_step) {
+      const absl::Status saved = save();
       if (!saved.ok()) return saved;
-      return TrainOutcome::kStopped;
+      return said.interrupted ? TrainOutcome::kInterrupted
+                              : TrainOutcome::kStopped;
     }
     const int64_t batch = BatchAt(spec, state->step());
     const double rate = LearningRateAt(spec, state->step());
-    LossGradientResult result = loss_gradient->Compute(
-        Values(state->parameters()), stream, state->draws(), batch);
+    auto sums =
+        ComputeStep(loss_gradient.get(), group, Values(state->parameters()),
+                    stream, state->draws(), batch, words, &window);
+    if (!sums.ok()) return sums.status();
+    said = sums->words;
     state->set_draws(state->draws() + batch);
-    non_finite += result.non_finite;
-    for (const double log_w : result.log_w) window.Add(log_w);
-    if (result.non_finite > 0) result.gradient[0] = std::nan("");
-    const double norm = AdamStep(spec, result.gradient, &*state);
+    non_finite += sums->non_finite;
+    if (sums->non_finite > 0) sums->gradient[0] = std::nan("");
+    const double norm = AdamStep(spec, sums->gradient, &*state);
     state->set_seconds(seconds_before + SecondsSince(start));
-    state->set_core_seconds(core_seconds_before + CoreSeconds());
+    state->set_core_seconds(core_seconds_before + said.core_seconds);
 
     const int64_t step = state->step();
     if (step % spec.log_every_steps() == 0 || step == steps) {
+      const auto all = window.OfAll(group, Bytes(state->parameters()));
+      if (!all.ok()) return all.status();
       ProgressReport report;
       report.step = step;
       report.steps = steps;
       report.batch = batch;
-      report.ess = window.weights.Ess();
-      report.sigma2_per_site = window.Variance() / sites;
-      report.loss = -window.Mean();
+      report.ess = all->Ess();
+      report.sigma2_per_site = all->Variance() / sites;
+      report.loss = -all->Mean();
       report.gradient_norm = norm;
       report.learning_rate = rate;
       const double elapsed = SecondsSince(window_start);
-      report.draws_per_second = static_cast<double>(window.draws) / elapsed;
+      report.draws_per_second = static_cast<double>(all->draws()) / elapsed;
       double draws_left = 0;
       for (int64_t later = step; later < steps; ++later) {
         draws_left += static_cast<double>(BatchAt(spec, later));
@@ -300,20 +299,20 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
     }
     const bool checkpoint = step % spec.checkpoint_every_steps() == 0;
     if (checkpoint || step == steps) {
-      const absl::Status saved = WriteTrainingState(path, *state);
+      const absl::Status saved = save();
       if (!saved.ok()) return saved;
     }
     const bool publish = spec.publish_every_steps() > 0 &&
                          step % spec.publish_every_steps() == 0 && step < steps;
     if (publish) {
       const absl::Status published =
-          PublishIfBetter(options, spec, *state, progress, metrics);
+          PublishIfBetter(options, spec, *state, group, progress, metrics);
       if (!published.ok()) progress->Say(std::string(published.message()));
       window_start = Clock::now();
     }
   }
   const absl::Status published =
-      PublishIfBetter(options, spec, *state, progress, metrics);
+      PublishIfBetter(options, spec, *state, group, progress, metrics);
   if (!published.ok()) return published;
   return TrainOutcome::kFinished;
 }

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "latticed/v1/spec.pb.h"
 #include "trainer/metrics.h"
+#include "trainer/process_group.h"
 #include "trainer/progress.h"
 
 namespace latticed {
@@ -23,17 +24,28 @@ struct TrainOptions {
   bool say_resuming = true;
 };
 
-enum class TrainOutcome { kFinished, kStopped };
+enum class TrainOutcome {
+  kFinished,
+  kStopped,      // after stop_at_step or minutes_max
+  kInterrupted,  // `stop` turned true, here or in another process
+};
 
 // Validates the spec, continues from the saved state if there is one, trains,
 // and publishes the averaged weights if they are better than the newest
 // version: sigma^2/site on held-out draws lower by more than its error. When
 // `stop` turns true, or minutes_max is over, saves the state after the step in
-// hand and returns kStopped.
+// hand.
+//
+// The processes of a `group` (null: one process) split each batch and stay
+// equal to the bit; losses are those of one process to rounding. Process 0
+// alone reads and writes files, reports and keeps the time. UNAVAILABLE if
+// another process is lost; FAILED_PRECONDITION if one has another spec, build,
+// model or number of threads.
 absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
                                    const v1::TrainingSpec& spec,
                                    Progress* progress, TrainerMetrics* metrics,
-                                   const std::atomic<bool>& stop);
+                                   const std::atomic<bool>& stop,
+                                   ProcessGroup* group = nullptr);
 
 // The step-0 state of a spec: free-field start, or a published model's weights
 // moved to this spec's shape.

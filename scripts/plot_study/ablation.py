@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 
-from plot_study.report import label, legend, panels, points, style
+from plot_study.report import (label, legend, listed, panels, points, rough,
+                               style)
 
+CURVES = (("ESS", lambda ess: ess), ("1 - ESS", lambda ess: 1 - ess))
 QUALITIES = (("ESS", "ess"), ("acceptance", "acceptance"))
 
 
@@ -28,38 +30,43 @@ def scale_for(panel, values):
         panel.set_yscale("log")
 
 
+def drawn(seed, value):
+    """A training as it is drawn, on log axes: what is not above 0 is not."""
+    values = value(seed["ess"])
+    return np.log(seed["draws"]), np.log(np.where(values > 0, values, np.nan))
+
+
+def mean_line(curves):
+    """The mean of lines, at all their corners where all of them have values."""
+    begin, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    corners = np.unique(np.concatenate([x for x, _ in curves]))
+    corners = corners[(begin <= corners) & (corners <= end)]
+    return corners, np.mean([np.interp(corners, x, y) for x, y in curves],
+                            axis=0)
+
+
 def draw_curves(curve):
     lattices = curve.numbers("L")
-    figure, axes = panels(len(QUALITIES), len(lattices), width=8, sharex="col",
-                          sharey="row")
-    for column, l in enumerate(lattices):
-        for row, (title, name) in enumerate(QUALITIES):
-            panel = axes[row][column]
+    figure, axes = panels(len(lattices), len(CURVES), width=7, height=5,
+                          sharex=True, sharey="col")
+    for l, row in zip(lattices, axes):
+        for panel, (title, value) in zip(row, CURVES):
             for variant in curve.texts("variant"):
-                rows = curve.where(L=l, variant=variant)
-                seeds = [rows.where(seed=seed) for seed in rows.numbers("seed")]
-                if not seeds:
-                    continue
-                look = style(variant)
-                for seed in seeds:
-                    panel.plot(seed["step"], seed[name], linewidth=0.8,
+                rows, look = curve.where(L=l, variant=variant), style(variant)
+                seeds = [drawn(rows.where(seed=seed), value)
+                         for seed in rows.numbers("seed")]
+                for x, y in seeds:
+                    panel.plot(np.exp(x), np.exp(y), linewidth=0.8,
                                color=look["color"])
-                # Over the seeds, where all have begun and none has ended.
-                begin = max(seed["step"][0] for seed in seeds)
-                end = min(seed["step"][-1] for seed in seeds)
-                steps = np.geomspace(begin, max(begin, end))
-                mean = np.mean([
-                    np.interp(np.log(steps), np.log(seed["step"]), seed[name])
-                    for seed in seeds], axis=0)
-                panel.plot(steps, mean, linewidth=3.5, color=look["color"],
-                           label=look["label"])
-            panel.set_xscale("log")
-            scale_for(panel, curve[name])
-            if column == 0:
-                panel.set_ylabel(title)
-        axes[0][column].set_title(f"L = {l:.0f}")
-        axes[-1][column].set_xlabel("steps of training")
-    legend(figure, columns=2)
+                if seeds:
+                    x, y = mean_line(seeds)
+                    panel.plot(np.exp(x), np.exp(y), linewidth=3.5,
+                               color=look["color"], label=look["label"])
+            panel.set(xscale="log", yscale="log", title=f"L = {l:.0f}",
+                      ylabel=title)
+    for panel in axes[-1]:
+        panel.set_xlabel("configurations drawn in training")
+    legend(figure)
     return figure
 
 
@@ -85,25 +92,70 @@ def draw_ends(ablation, training):
     return figure
 
 
+def add_tests(ablation):
+    """What is computed here: errors of means, and p of each comparison with
+    the full flow."""
+    seeds = np.sqrt(ablation["seeds"])
+    for name, spread in (("ess", ablation["ess_spread"]),
+                         ("acceptance", ablation["acceptance_spread"]),
+                         ("draws_to_ess", ablation["draws_to_ess"]
+                          * ablation["log_draws_spread"])):
+        ablation.add(name + "_error", "standard error of the mean",
+                     spread / seeds)
+    comparisons = np.array([len(ablation.where(L=l)) - 1
+                            for l in ablation["L"]])
+    for prefix, what in (("draws_", "draws"), ("", "ESS")):
+        p = np.array([two_sided_p(t, n) for t, n in zip(
+            ablation[prefix + "t"], ablation[prefix + "degrees_of_freedom"])])
+        ablation.add(prefix + "p", f"two-sided, of {what}: Student's t", p)
+        ablation.add(prefix + "p_corrected", f"{prefix}p times the comparisons "
+                     "at this L (Bonferroni), at most 1",
+                     np.minimum(1, p * comparisons))
+
+
+def order(rows, column, sign, shown):
+    """Of the variants, with what they are ordered by; then those without."""
+    variants = dict(zip(rows.texts("variant"), rows[column]))
+    known = [name for name in variants if math.isfinite(variants[name])]
+    known.sort(key=variants.get, reverse=sign == " > ")
+    text = sign.join(f"{label(name)} {shown(variants[name])}" for name in known)
+    rest = listed(label(name) for name in variants if name not in known)
+    return (text or "none") + ("" if rest == "none" else
+                               f"; not reached by all seeds: {rest}")
+
+
+def tested(row, prefix):
+    p, corrected = row.value(prefix + "p"), row.value(prefix + "p_corrected")
+    if not math.isfinite(p):
+        return "too few seeds to tell"
+    return (f"p = {p:.2g}, corrected {corrected:.2g}: "
+            f"{'significant' if corrected < 0.05 else 'not significant'}")
+
+
 def verdicts(ablation):
     for l in ablation.numbers("L"):
         rows = ablation.where(L=l)
-        order = sorted(zip(rows["ess"], rows.texts("variant")), reverse=True)
-        yield (f"- L = {l:.0f}, mean ESS: " + " > ".join(
-            f"{label(variant)} {ess:.4g}" for ess, variant in order) + ".")
+        yield (f"- L = {l:.0f}, draws to ESS 0.9 (geometric mean): "
+               + order(rows, "draws_to_ess", " < ", rough) + ".")
+        yield (f"- L = {l:.0f}, ESS after training (mean): "
+               + order(rows, "ess", " > ", "{:.4g}".format) + ".")
         for variant in rows.texts("variant"):
             row = rows.where(variant=variant)
-            p, t = row.value("p"), row.value("t")
             if variant == "full":
                 continue
-            if not math.isfinite(p):
-                yield (f"- L = {l:.0f}, {label(variant)}: too few seeds to "
-                       "tell it from the full flow.")
-                continue
-            yield (f"- L = {l:.0f}, {label(variant)}: ESS "
-                   f"{'below' if t > 0 else 'above'} the full flow's, "
-                   f"{'significant' if p < 0.05 else 'not significant'} at "
-                   f"5 % (p = {p:.2g}).")
+            parts = []
+            if math.isfinite(row.value("draws_ratio")):
+                parts.append(f"{row.value('draws_ratio'):.2f} times the full "
+                             f"flow's draws to ESS 0.9 "
+                             f"({tested(row, 'draws_')})")
+            else:
+                parts.append("draws to ESS 0.9 cannot be compared")
+            difference = row.value("difference")
+            if math.isfinite(difference):
+                parts.append(f"ESS {abs(difference):.2g} "
+                             f"{'below' if difference > 0 else 'above'} the "
+                             f"full flow's ({tested(row, '')})")
+            yield f"- L = {l:.0f}, {label(variant)}: " + "; ".join(parts) + "."
 
 
 def plot(study, report):
@@ -114,23 +166,20 @@ def plot(study, report):
         return
     report.figure(
         "training", "ESS during training", draw_curves(curve),
-        "ESS and acceptance of the averaged weights against the steps of "
-        "training, of which all have the same number: thin lines are seeds, "
-        "thick ones their mean.")
+        "ESS of the averaged weights and its distance from 1, against the "
+        "configurations that training has drawn, of which all draw the same "
+        "number: thin lines are seeds; thick ones are their mean on these "
+        "axes, so a geometric one, where all seeds have values.")
     report.figure(
         "ends", "After training", draw_ends(ablation, training),
         "The end of every training (open) and mean and standard deviation over "
         "the seeds (filled).")
-    ablation.add("ess_error", "standard error of the mean",
-                 ablation["ess_spread"] / np.sqrt(ablation["seeds"]))
-    ablation.add("acceptance_error", "standard error of the mean",
-                 ablation["acceptance_spread"] / np.sqrt(ablation["seeds"]))
-    ablation.add("p", "two-sided, of Student's t", [
-        two_sided_p(t, n)
-        for t, n in zip(ablation["t"], ablation["degrees_of_freedom"])])
+    add_tests(ablation)
     report.say("## Ordering")
     report.say(*verdicts(ablation))
-    report.say("Each p is of one comparison with the full flow; none is "
-               "corrected for there being several. Errors of the mean ESS and "
-               "acceptance are their spread over the square root of the seeds.")
+    report.say("Each p is two-sided, of Welch's t for one comparison with the "
+               "full flow (draws: of their logarithms); corrected, it is times "
+               "the number of these comparisons at an L (Bonferroni), and "
+               "significant means below 5 % then. Errors of means are the "
+               "spread over the seeds over the square root of their number.")
     report.table(ablation)

@@ -6,6 +6,8 @@ from plot_study.report import bracketed, label, legend, panels, points, style
 from plot_study.scaling import size_axis
 
 COST = "core_seconds_per_independent"
+FLOWS = {"reweighted": "the reweighted flow", "chain": "the flow in a chain"}
+TIE = 1.1  # timings vary by that much
 
 
 def draw(samplers):
@@ -26,28 +28,33 @@ def draw(samplers):
     return figure
 
 
+def verdict_on(flow, row, against):
+    """A flow's cost beside another's."""
+    ratio, error = row.value("cost_ratio"), row.value("cost_ratio_error")
+    if not math.isfinite(ratio):
+        return f"{against} is missing"
+    costs = f"{flow} costs {bracketed(ratio, error)} times {against}"
+    if 1 / TIE <= ratio <= TIE:
+        return costs + ", a tie"
+    if abs(ratio - 1) < 2 * error:
+        return costs + ", the same within two standard deviations"
+    if ratio < 1:
+        return (f"{flow} is cheaper than {against}, by a factor of "
+                + bracketed(1 / ratio, error / ratio**2))
+    return (f"{against} is cheaper than {flow}, by a factor of "
+            + bracketed(ratio, error))
+
+
 def verdicts(verdict):
     """For each lattice, the flow against the algorithms without one."""
     for l in verdict.numbers("L"):
-        parts = []
-        for against in ("cluster", "hmc"):
-            row = verdict.where(L=l, against=against)
-            ratio, error = (row.value("cost_ratio"),
-                            row.value("cost_ratio_error"))
-            if not math.isfinite(ratio):
-                parts.append(f"{label(against)} is missing")
-            elif abs(ratio - 1) < 2 * error:
-                parts.append(f"the flow costs {bracketed(ratio, error)} times "
-                             f"{label(against)}, the same within two standard "
-                             "deviations")
-            elif ratio < 1:
-                parts.append("the flow is cheaper than "
-                             f"{label(against)}, by a factor of "
-                             + bracketed(1 / ratio, error / ratio**2))
-            else:
-                parts.append(f"{label(against)} is cheaper than the flow, by a "
-                             f"factor of {bracketed(ratio, error)}")
-        yield f"- L = {l:.0f}: " + "; ".join(parts) + "."
+        for flow, name in FLOWS.items():
+            rows = verdict.where(L=l, flow=flow)
+            if len(rows):
+                yield f"- L = {l:.0f}: " + "; ".join(
+                    verdict_on(name, rows.where(against=against),
+                               label(against))
+                    for against in ("cluster", "hmc")) + "."
 
 
 def plot(study, report):
@@ -65,6 +72,8 @@ def plot(study, report):
     report.say("## Which is cheaper")
     if len(verdict):
         report.say(*verdicts(verdict))
+        report.say("A ratio within 10 % of 1 is called a tie: timings vary by "
+                   "that much between runs, and the errors do not count this.")
     else:
         report.say("The flow is missing, which is compared with the others.")
     report.table(verdict)

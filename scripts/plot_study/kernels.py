@@ -9,18 +9,30 @@ from plot_study.report import BLUE, VERMILLION, legend, panels, shade
 PAIRS, TIMES = 4, 5  # kernels and flow times that are drawn
 
 
+def lattices_by_nodes(table):
+    """By how many nodes kernels have: the lattices."""
+    found = {}
+    for l in table.numbers("L"):
+        found.setdefault(len(table.where(L=l).numbers("node")), []).append(l)
+    return found
+
+
+def sizes(lattices):
+    return "L = " + ", ".join(f"{l:.0f}" for l in lattices)
+
+
 def draw_hats(table):
-    lattices = table.numbers("L")
-    figure, axes = panels(1, len(lattices), width=7, height=3.6, sharey=True)
-    for panel, l in zip(axes[0], lattices):
-        nodes = table.where(L=l).numbers("node")
+    found = lattices_by_nodes(table)
+    figure, axes = panels(1, len(found), width=7, height=3.6, sharey=True)
+    for panel, (count, lattices) in zip(axes[0], found.items()):
+        nodes = table.where(L=lattices[0]).numbers("node")
         for i, node in enumerate(nodes):
-            hat = table.where(L=l, node=node)
+            hat = table.where(L=lattices[0], node=node)
             # With the zeros next to it, not those under other nodes' hats.
             own = np.convolve(hat["weight"] > 0, (1, 1, 1), "same") > 0
             panel.plot(hat["t"][own], hat["weight"][own],
                        color=shade(i, len(nodes)))
-        panel.set(title=f"L = {l:.0f}, {len(nodes)} nodes",
+        panel.set(title=f"{count} nodes, {sizes(lattices)}",
                   xlabel="flow time t")
     axes[0][0].set_ylabel("weight of each node")
     return figure
@@ -61,7 +73,9 @@ def plot_basis(study, report):
         "time-nodes", "Kernels in time", draw_hats(times),
         "A kernel is given at the nodes, evenly spaced in flow time, and is "
         "linear between them: at each t two neighbouring nodes have weight, "
-        "which sums to 1.")
+        "which sums to 1. Ours have "
+        + "; ".join(f"{count} nodes at {sizes(lattices)}" for count, lattices
+                    in lattices_by_nodes(times).items()) + ".")
     counts = (f"L = {l:.0f}: {len(rows.numbers('orbit'))} numbers instead of "
               f"{len(rows)}" for l in orbits.numbers("L")
               for rows in [orbits.where(L=l)])
@@ -84,35 +98,49 @@ def largest_pairs(momentum):
     return {pair: size[pair] for pair in order[:PAIRS]}
 
 
-def draw_kernels(momentum, position, pairs):
-    figure, axes = panels(len(pairs), 2, width=7, height=3.8, sharex="col")
+def draw_kernel(row, momentum, position):
+    """One kernel: over momenta, over distances but 0, and at 0 over time."""
     nodes = momentum.numbers("t")
     chosen = np.unique(np.linspace(0, len(nodes) - 1, TIMES).round()
                        ).astype(int)
+    here, away = position.where(distance=0), position.without(distance=0)
+    order = np.argsort(here["t"])
+    row[2].plot(here["t"][order], here["kernel"][order], ".-", color="0.4",
+                linewidth=1.2)
+    for i, t in enumerate(nodes[node] for node in chosen):
+        look = {"color": shade(i, len(chosen)), "linewidth": 1.2}
+        for panel, table, x, joined in (
+                (row[0], momentum, "khat_squared", {}),
+                (row[1], away, "distance", {"r_1": 0})):
+            orbits = table.where(t=t)
+            panel.plot(orbits[x], orbits["kernel"], "o", markersize=4,
+                       label=f"t = {t:.3g}", **look)
+            line = orbits.where(**joined)
+            order = np.argsort(line[x], kind="stable")
+            panel.plot(line[x][order], line["kernel"][order], **look)
+        now = here.where(t=t)
+        row[2].plot(now["t"], now["kernel"], "o", **look)
+    far = np.abs(away["kernel"]).max()
+    row[1].set_yscale("symlog", linthresh=10.0**np.floor(
+        np.log10(max(far, 1e-9) / 3)))
+
+
+def draw_kernels(momentum, position, pairs):
+    figure, axes = panels(len(pairs), 3, width=5.6, height=3.6, sharex="col",
+                          width_ratios=(1, 1, 0.7))
+    figure.get_layout_engine().set(w_pad=0.1)
     for (gate, feature), row in zip(pairs, axes):
         where = {"gate": gate, "feature": feature}
+        draw_kernel(row, momentum.where(**where), position.where(**where))
         symbol = f"{{{gate:.0f}{feature:.0f}}}"
-        for i, t in enumerate(nodes[node] for node in chosen):
-            look = {"color": shade(i, len(chosen)), "linewidth": 1.2}
-            for panel, table, x, joined in (
-                    (row[0], momentum, "khat_squared", {}),
-                    (row[1], position, "distance", {"r_1": 0})):
-                orbits = table.where(t=t, **where)
-                panel.plot(orbits[x], orbits["kernel"], "o", markersize=4,
-                           label=f"t = {t:.3g}", **look)
-                line = orbits.where(**joined)
-                order = np.argsort(line[x], kind="stable")
-                panel.plot(line[x][order], line["kernel"][order], **look)
-        far = position.where(**where)
-        far = np.abs(far["kernel"][far["distance"] > 0]).max()
-        row[1].set_yscale("symlog", linthresh=10.0**np.floor(
-            np.log10(max(far, 1e-9) / 3)))
         row[0].set_ylabel(rf"$\hat K_{symbol}(k; t)$")
-        row[1].set_ylabel(rf"$K_{symbol}(r; t)$")
-        for panel in row:
+        row[1].set_ylabel(rf"$K_{symbol}(r; t)$, $r \neq 0$")
+        row[2].set_ylabel(rf"$K_{symbol}(0; t)$")
+        for panel in row[:2]:
             panel.axhline(0, color="0.4", linewidth=1)
-    axes[-1][0].set_xlabel(r"$\hat k^2$")
-    axes[-1][1].set_xlabel("distance |r|")
+    axes[-1][0].set_xlabel(r"$\hat k^2$ (lattice units)")
+    axes[-1][1].set_xlabel("distance |r| (lattice units)")
+    axes[-1][2].set_xlabel("flow time t")
     legend(figure, columns=TIMES)
     return figure
 
@@ -120,6 +148,7 @@ def draw_kernels(momentum, position, pairs):
 def draw_map(position, frequencies):
     """K_00 along an axis against t, and the frequencies beside it."""
     figure, ((left, right),) = panels(1, 2, width=7, height=5)
+    figure.get_layout_engine().set(w_pad=0.2)  # labels beside the colours
     axis = position.where(gate=0, feature=0, r_1=0)
     t, r = axis.numbers("t"), axis.numbers("r_0")
     kernel = np.array([[axis.where(t=a, r_0=b).value("kernel") for a in t]
@@ -129,7 +158,8 @@ def draw_map(position, frequencies):
     colours = left.pcolormesh(t, r, kernel, shading="nearest", cmap="PuOr",
                               norm=norm)
     left.grid(False)
-    left.set(xlabel="flow time t of the node", ylabel="r along an axis")
+    left.set(xlabel="flow time t of the node",
+             ylabel="r along an axis (lattice units)")
     left.set_title(r"$K_{00}(r; t)$")
     figure.colorbar(colours, ax=left)
     for kind, symbol, colour, marker in (
@@ -152,18 +182,19 @@ def plot_learned(study, report):
     for l in momentum.numbers("L"):
         own_momentum, own_position = momentum.where(L=l), position.where(L=l)
         pairs = largest_pairs(own_momentum)
-        sizes = (f"K_{g:.0f}{f:.0f}: {size:.3g}"
+        kernels = (f"K_{g:.0f}{f:.0f}: {size:.3g}"
                  for (g, f), size in pairs.items())
         report.figure(
             f"kernels-l{l:.0f}", f"Learned kernels, L = {l:.0f}",
             draw_kernels(own_momentum, own_position, pairs),
             "The kernel of the linear feature without gate, K_00, and the "
             "others with the largest rms over orbits and nodes ("
-            + ", ".join(sizes) + "), in momentum space (left) and in position "
-            "space (right), dark to light in flow time. A point is an orbit; "
-            "on the right lines join those along a lattice axis, and the "
-            "vertical axis is linear between the ticks next to 0, logarithmic "
-            "beyond.")
+            + ", ".join(kernels) + "), in momentum space (left) and in "
+            "position space, at r other than 0 (middle) and at r = 0 against "
+            "flow time (right); dark to light in flow time. A point is an "
+            "orbit; in the middle lines join those along a lattice axis, and "
+            "the vertical axis is linear between the ticks next to 0, "
+            "logarithmic beyond.")
         report.figure(
             f"kernel-map-l{l:.0f}", f"The linear kernel in time, L = {l:.0f}",
             draw_map(own_position, frequencies.where(L=l)),

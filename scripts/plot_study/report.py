@@ -24,12 +24,14 @@ matplotlib.rcParams.update({
 # to one flow has its colour in every figure.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY, BROWN = "#888888", "#8C5A2B"  # not theirs: always with other markers
 STYLES = {  # label, colour, marker
     "gated": ("gated (ours)", BLUE, "o"),
     "published": ("as published", VERMILLION, "s"),
     "realnvp": ("realNVP", GREEN, "^"),
     "affine": ("affine", PURPLE, "D"),
-    "full": ("full (as published, smaller)", VERMILLION, "s"),
+    "spline": ("spline", GREY, "<"),
+    "full": ("full (as published, smaller)", BROWN, "p"),
     "without-d4": ("without D4", ORANGE, "v"),
     "without-z2": ("without Z2", SKY, "P"),
     "without-both": ("without both", BLACK, "X"),
@@ -62,14 +64,13 @@ def panels(rows, columns, width=6, height=4.2, **shared):
 
 
 def points(panel, x, y, error, **look):
-    """What is known of y, with error bars where there is an error."""
-    x, y, error = np.atleast_1d(x, y, error)
-    known = np.isfinite(y)
-    x, y, error = x[known], y[known], np.nan_to_num(error[known])
+    """What is known of y, with error bars where there is an error; no line
+    joins points across one that is unknown."""
+    x, y, error = np.atleast_1d(x, y, np.nan_to_num(error))
     low = error
     if panel.get_yscale() == "log":  # one that reaches 0 ends a decade below
-        low = np.minimum(error, 0.9 * y)
-    if len(y):
+        low = np.minimum(error, 0.9 * np.abs(y))
+    if np.isfinite(y).any():
         panel.errorbar(x, y, (low, error), **look)
 
 
@@ -107,6 +108,11 @@ def number(value):
     return f"{value:.0f}" if value == int(value) else f"{value:.4g}"
 
 
+def rough(value):
+    """Two digits: 4941 is 4900."""
+    return f"{float(f'{value:.2g}'):.10g}"
+
+
 def bracketed(value, error):
     """1.234(5): one digit of the error, two if it begins with 1."""
     if not (math.isfinite(value) and 0 < error < math.inf):
@@ -127,21 +133,35 @@ def listed(texts):
     return ", ".join(texts) or "none"
 
 
+def builds(about):
+    """Of a study's folder: what put it together, and what made its parts.
+    Earlier versions wrote the first alone."""
+    last, parts = (about.text(column) if column in about.columns else ""
+                   for column in ("build", "builds"))
+    said = [f"put together by build {last}"] if last else []
+    parts = parts.replace(",", " ").split()
+    if parts:
+        said.append(f"pieces by build{'s'[:len(parts) - 1]} "
+                    + listed(parts))
+    text = "; ".join(said)
+    return text[:1].upper() + text[1:]
+
+
 class Report:
     """Figures, sentences and tables in the order in which they are added."""
 
     def __init__(self, study):
         self.directory = study.directory
         self.files = {}
+        about = study.about
         self.parts = [
-            f"# {study.name}: {study.text('about')}",
-            "Made by\n\n```\n" + study.text("command") + "\n```\n\nwith build "
-            f"{study.text('build')}; compute threads: "
-            f"{number(study.about.value('threads'))}; pieces: "
-            f"{number(study.about.value('pieces'))}. Figures: "
-            "`scripts/plot-study`; symbols: `docs/notation.md`. Errors are one "
-            "standard deviation: 1.234(5) is 1.234 +- 0.005."]
-        missing = study.text("missing").split()
+            f"# {study.name}: {about.text('about')}",
+            f"Made by\n\n```\n{about.text('command')}\n```\n\n{builds(about)}. "
+            f"Compute threads: {number(about.value('threads'))}; pieces: "
+            f"{number(about.value('pieces'))}. Figures: `scripts/plot-study`; "
+            "symbols: `docs/notation.md`. Errors are one standard deviation: "
+            "1.234(5) is 1.234 +- 0.005."]
+        missing = about.text("missing").split()
         if missing:
             self.say("**Incomplete.** Pieces that failed and are missing "
                      f"below: {listed(missing)}. The same command makes them.")

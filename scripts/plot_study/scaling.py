@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from plot_study.report import (bracketed, label, legend, number, panels, points,
-                               shade, style)
+                               rough, shade, style)
 
 
 def size_axis(panel, lattices):
@@ -17,25 +17,35 @@ def size_axis(panel, lattices):
     panel.set_xlabel("L")
 
 
+def shift(i, n):
+    """Of n flows side by side: trainings with one budget end together."""
+    return 1.02**(2 * i / (n - 1) - 1) if n > 1 else 1.0
+
+
 def draw_costs(cost, fit):
     targets, lattices = cost.numbers("target"), cost.numbers("L")
-    figure, axes = panels(1, len(targets), width=7, height=5.5, sharey=True)
+    figure, axes = panels(1, len(targets), width=6, height=5.5, sharey=True)
     for panel, target in zip(axes[0], targets):
         panel.set(yscale="log", title=f"to acceptance {target:g}")
-        for i, flow in enumerate(cost.texts("flow")):
-            rows, look = cost.where(flow=flow, target=target), style(flow)
-            panel.plot(rows["L"], rows["core_seconds"], linestyle="none",
-                       **look)
-            reached = np.isfinite(rows["core_seconds"])
-            limits = np.where(reached, np.nan, rows["core_seconds_total"])
-            # Side by side: trainings with one budget end at the same time.
-            points(panel, rows["L"] * 1.02**i, limits, 0.25 * limits,
-                   lolims=True, linestyle="none", fillstyle="none",
-                   color=look["color"], marker=look["marker"])
+        flows = cost.texts("flow")
+        for i, flow in enumerate(flows):
+            own, look = cost.where(flow=flow, target=target), style(flow)
+            aside, open_look = shift(i, len(flows)), {
+                "linestyle": "none", "fillstyle": "none",
+                "color": look["color"], "marker": look["marker"]}
+            known, upper, lower = (own.where(limit=limit)
+                                   for limit in ("", "upper", "lower"))
+            panel.plot(known["L"] * aside, known["core_seconds"],
+                       linestyle="none", **look)
+            for rows, seconds, arrow in (
+                    (upper, "core_seconds", {"uplims": True}),
+                    (lower, "core_seconds_total", {"lolims": True})):
+                points(panel, rows["L"] * aside, rows[seconds],
+                       0.25 * rows[seconds], **arrow, **open_look)
             law = fit.where(flow=flow, target=target)
             if math.isfinite(law.value("exponent")):
-                l = rows["L"][reached]
-                panel.plot(l, law.value("core_seconds_at_1")
+                l = known["L"]
+                panel.plot(l * aside, law.value("core_seconds_at_1")
                            * l**law.value("exponent"),
                            color=look["color"], linewidth=1.5)
         size_axis(panel, lattices)
@@ -50,14 +60,16 @@ def draw_flow_times(times):
     lattices = times.numbers("L")
     for i, l in enumerate(lattices):
         rows, colour = times.where(L=l), shade(i, len(lattices))
-        for panel, name, line in ((left, "chi_2", "-"), (right, "xi", "-"),
-                                  (right, "xi_2nd", "--")):
-            text = f"L = {l:.0f}" if line == "-" else None
+        for panel, name, look in (
+                (left, "chi_2", {"markersize": 5, "label": f"L = {l:.0f}"}),
+                (right, "xi_2nd", {"markersize": 9, "linestyle": "--",
+                                   "markerfacecolor": "white"}),
+                (right, "xi", {"markersize": 5, "zorder": 3})):
             points(panel, rows["t"], rows[name], rows[name + "_error"],
-                   color=colour, linestyle=line, label=text, marker="o",
-                   markersize=4)
+                   color=colour, marker="o", **look)
     left.set(xlabel="flow time t", ylabel=r"$\chi_2$")
-    right.set(xlabel="flow time t", ylabel=r"$\xi$ (dashed: $\xi_{2nd}$)")
+    right.set(xlabel="flow time t",
+              ylabel=r"$\xi$ (open, dashed: $\xi_{2nd}$)")
     legend(figure)
     return figure
 
@@ -81,29 +93,49 @@ def draw_two_point(two_point):
     return figure
 
 
+def law_said(law):
+    """The power law, if there is one."""
+    if not len(law):
+        return "fewer than two lattices with a known time, no power law"
+    z, draws = (bracketed(law.value(name), law.value(name + "_error"))
+                for name in ("exponent", "draws_exponent"))
+    text = (f"core seconds = {number(law.value('core_seconds_at_1'))} L^z with "
+            f"z = {z}, draws with z = {draws}, from "
+            f"{law.value('points'):.0f} lattices")
+    if not math.isfinite(law.value("exponent_error")):
+        text += ", too few for an error of z"
+    return text
+
+
+def missed(lattices, law):
+    """What lattices that did not reach it say of the power law."""
+    text = "not reached at L = " + ", ".join(f"{l:.0f}" for l in lattices)
+    if not len(law):
+        return text
+    longer = law.value("missed_longer")
+    if not longer > 0:
+        return text + (", where training was too short to tell: the law "
+                       "predicts that it takes longer")
+    where = "there" if longer == len(lattices) else f"at {longer:.0f} of these"
+    return text + (f", though training lasted longer {where} than the law "
+                   "predicts, so that z of core seconds is a lower bound")
+
+
 def sentences(cost, fit):
     for flow in cost.texts("flow"):
         for target in cost.numbers("target"):
             rows = cost.where(flow=flow, target=target)
-            missed = [f"{l:.0f}" for l, best in
-                      zip(rows["L"], rows["best_acceptance"])
-                      if not best >= target]
             law = fit.where(flow=flow, target=target)
-            text = f"- {label(flow)}, acceptance {target:g}: "
-            if len(law):
-                z, error = law.value("exponent"), law.value("exponent_error")
-                text += ("core seconds = "
-                         f"{number(law.value('core_seconds_at_1'))} L^z with "
-                         f"z = {bracketed(z, error)} from "
-                         f"{law.value('points'):.0f} lattices")
-                if not math.isfinite(error):
-                    text += ", too few for an error of z"
-            else:
-                text += "fewer than two lattices reach it, no power law"
-            if missed:
-                text += f"; not reached at L = {', '.join(missed)}"
-                text += ", so that z is a lower bound" if len(law) else ""
-            yield text + "."
+            parts = [law_said(law)]
+            upper, lower = (rows.where(limit=limit)
+                            for limit in ("upper", "lower"))
+            for l, seconds in zip(upper["L"], upper["core_seconds"]):
+                parts.append(f"at L = {l:.0f} within {rough(seconds)} core "
+                             "seconds (already at its first point)")
+            if len(lower):
+                parts.append(missed(lower["L"], law))
+            yield (f"- {label(flow)}, acceptance {target:g}: "
+                   + "; ".join(parts) + ".")
 
 
 def plot(study, report):
@@ -114,8 +146,10 @@ def plot(study, report):
             "cost", "Cost of training", draw_costs(cost, fit),
             "Processor time of training until an acceptance is reached, "
             "against the extent of the lattice, with power laws through what "
-            "was reached. Open symbols with an arrow were not reached: the "
-            "whole training is a lower limit.")
+            "is known. Open symbols with an arrow are limits: upwards, it was "
+            "not reached in the whole training; downwards, it was reached at "
+            "the first point of the curve already. Symbols of one L are drawn "
+            "side by side.")
         report.say(*sentences(cost, fit))
         report.table(cost)
         report.table(fit)
@@ -127,7 +161,8 @@ def plot(study, report):
             draw_flow_times(times),
             "chi_2 and the correlation length (from m_eff; dashed: second "
             "moment) of the gated flow's field between the base at t = 0 and "
-            "its draws at t = 1, not reweighted.")
+            "its draws at t = 1, not reweighted. Where a correlation length "
+            "has no value, its line is broken.")
         report.figure(
             "two-point", "Gt(r) at intermediate flow times",
             draw_two_point(two_point),

@@ -1,6 +1,7 @@
 """fig2: log q of configurations and of their images."""
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from plot_study.report import label, legend, listed, panels, style
 
@@ -9,21 +10,22 @@ ROUNDING = 1e-3  # a change of log q below it is rounding, not asymmetry
 
 def draw_images(images):
     flows, symmetries = images.texts("flow"), images.texts("symmetry")
-    figure, axes = panels(len(symmetries), len(flows), width=4, height=3.4,
+    figure, axes = panels(len(flows), len(symmetries), width=5, height=2.5,
                           sharex=True, sharey=True)
-    for column, flow in enumerate(flows):
-        axes[0][column].set_title(label(flow))
-        axes[-1][column].set_xlabel("configuration")
-        for row, symmetry in enumerate(symmetries):
-            panel = axes[row][column]
+    for flow, row in zip(flows, axes):
+        for symmetry, panel in zip(symmetries, row):
             points = images.where(flow=flow, symmetry=symmetry)
             _, group = np.unique(points["configuration"], return_inverse=True)
             mean = np.bincount(group, points["log_q"]) / np.bincount(group)
             panel.plot(points["configuration"], points["log_q"] - mean[group],
                        ".", markersize=5, color=style(flow)["color"])
             panel.set_yscale("symlog", linthresh=0.1)
-            if column == 0:
-                panel.set_ylabel(f"{symmetry}\n" r"$\log q$ - mean")
+        row[0].set_ylabel(label(flow).replace(" (", "\n(") + "\n"
+                          r"$\log q$ - mean")
+    for symmetry, panel, last in zip(symmetries, axes[0], axes[-1]):
+        panel.set_title(symmetry)
+        last.set_xlabel("configuration")
+        last.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -32,12 +34,12 @@ def draw_spread(spread):
     flows = spread.texts("flow")
     positive = spread["max"][spread["max"] > 0]
     floor = positive.min() / 30 if len(positive) else 1e-12
-    figure, axes = panels(1, len(lattices), width=7, height=5, sharey=True)
+    figure, axes = panels(1, len(lattices), width=9, height=5, sharey=True)
     for panel, l in zip(axes[0], lattices):
         for i, flow in enumerate(flows):
             for place, symmetry in enumerate(symmetries):
                 row = spread.where(L=l, flow=flow, symmetry=symmetry)
-                x = place + 0.15 * (i - (len(flows) - 1) / 2)
+                x = place + 0.8 * ((i + 0.5) / len(flows) - 0.5)
                 own, zero = style(flow), row.value("max") == 0
                 panel.plot(x, floor if zero else row.value("rms"), **own,
                            linestyle="none", fillstyle="none" if zero else None)
@@ -79,10 +81,11 @@ def plot(study, report):
         report.figure(
             f"images-l{l:.0f}", f"log q of images, L = {l:.0f}",
             draw_images(images.where(L=l)),
-            "For each of a flow's draws (across), log q of its images under "
-            "each symmetry of the action, from their mean; the axis is linear "
-            "up to 0.1, logarithmic beyond. S is the same for all images of a "
-            "configuration, so a perfect flow has a point at 0 only.")
+            "For each of some draws of a flow (across), log q of its images "
+            "under each symmetry of the action, from their mean; the axis is "
+            "linear up to 0.1, logarithmic beyond. S is the same for all "
+            "images of a configuration, so a perfect flow has a point at 0 "
+            "only.")
     report.figure(
         "spread", "Spread of log q over images", draw_spread(spread),
         "From the rms to the largest distance of log q from the mean over the "

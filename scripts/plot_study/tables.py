@@ -22,15 +22,28 @@ class Table:
         return len(self.rows)
 
     def where(self, **cells):
-        """The rows with these cells."""
+        """The rows with these cells; an empty text is as good as none."""
+        return self._chosen(cells, True)
+
+    def without(self, **cells):
+        """The other rows."""
+        return self._chosen(cells, False)
+
+    def _chosen(self, cells, chosen):
+        for column in cells:
+            self._check(column)
         return Table(self.path, self.name, self.about, self.columns, [
             row for row in self.rows
-            if all(row.get(column) == cell for column, cell in cells.items())])
+            if all(row.get(column, "") == cell
+                   for column, cell in cells.items()) == chosen])
 
-    def _cells(self, column, kind):
+    def _check(self, column):
         if column not in self.columns:
             raise Problem(f"{self.path} has no column {column}: another "
                           "version wrote it; run the study again")
+
+    def _cells(self, column, kind):
+        self._check(column)
         cells = [row.get(column) for row in self.rows]
         for cell in cells:
             if cell is not None and isinstance(cell, str) != (kind is str):
@@ -51,6 +64,10 @@ class Table:
         """The different texts, in order of appearance."""
         return list(dict.fromkeys(
             cell for cell in self._cells(column, str) if cell is not None))
+
+    def text(self, column):
+        """The text in the only row; empty without one."""
+        return "".join(self.texts(column))
 
     def value(self, column):
         """The number in the only row; NaN without one."""
@@ -95,10 +112,7 @@ class Study:
                 "`latticed-train study NAME --output OUT`")
         self.directory = directory
         self.about = read_table(directory, "study")
-        self.name = self.text("study")
-
-    def text(self, column):
-        return "".join(self.about.texts(column))
+        self.name = self.about.text("study")
 
     def table(self, name):
         return read_table(self.directory, name)

@@ -2,13 +2,28 @@
 
 import math
 
+import numpy as np
+
 from plot_study.report import (label, legend, listed, number, panels, points,
-                               style)
+                               rough, style)
 
 QUALITIES = (  # axis, column, what is drawn of it, log axis
     ("ESS", "ess", lambda ess: ess, False),
     ("1 - ESS", "ess", lambda ess: 1 - ess, True),
     ("acceptance", "acceptance", lambda acceptance: acceptance, False))
+TARGETS = (  # target, what it is, line, its label
+    ("end", "which realNVP ends with", ":", "realNVP at its end"),
+    ("best", "the largest on realNVP's curve", "-.", "realNVP at its best"))
+WIDE = 2  # longest gap between points, as a ratio, not worth a word
+
+
+def targets(time_to, l):
+    """Of realNVP at this L: what is aimed at and the ESS; once if the same."""
+    own = time_to.where(L=l, flow="realnvp")
+    ess = {target: own.where(target=target).value("target_ess")
+           for target, *_ in TARGETS}
+    return [target for target in TARGETS if math.isfinite(ess[target[0]])
+            and not (target[0] == "best" and ess["best"] == ess["end"])]
 
 
 def draw(curve, time_to, x, label_x):
@@ -30,26 +45,85 @@ def draw(curve, time_to, x, label_x):
                        rows[name + "_error"], **style(flow))
             if column == 0:
                 panel.set_ylabel(title)
-        target = time_to.where(L=l, flow="realnvp").value("target_ess")
-        if math.isfinite(target):
-            axes[0][column].axhline(target, color="0.4", linestyle=":",
-                                    label="realNVP at its end")
+        for target, _, line, text in targets(time_to, l):
+            axes[0][column].axhline(
+                time_to.where(L=l, flow="realnvp", target=target).value(
+                    "target_ess"), color="0.4", linestyle=line, label=text)
     legend(figure)
     return figure
 
 
-def sentence(row):
+def gap(row, curve):
+    """The points (core seconds, ESS) that a time is interpolated between, if
+    they are far apart."""
+    own = curve.where(L=row.value("L"), flow=row.text("flow"))
+    ess, target = own["ess"], row.value("target_ess")
+    reached = np.flatnonzero(ess >= target)
+    if row.text("limit") or not len(reached) or reached[0] == 0:
+        return ()
+    after, times = reached[0], own["core_seconds"]
+    if ess[after] == target or times[after] <= WIDE * times[after - 1]:
+        return ()
+    return tuple((times[i], ess[i]) for i in (after - 1, after))
+
+
+def span(row, curve):
+    """The least and the most core seconds that it can have taken."""
+    seconds, ends = row.value("core_seconds"), gap(row, curve)
+    if row.text("limit") == "upper":
+        return 0, seconds
+    return (ends[0][0], ends[1][0]) if ends else (seconds, seconds)
+
+
+def faster(row, realnvp, curve):
+    """How many times as fast as realNVP."""
+    low, high = span(row, curve)
+    realnvp_low, realnvp_high = span(realnvp, curve)
+    slowest = realnvp_low / high
+    fastest = realnvp_high / low if low else math.inf
+    if not slowest:
+        return ""
+    if not low:
+        times = f"at least {rough(slowest)}"
+    else:
+        times = f"about {rough(row.value('speedup'))}"
+        if fastest > slowest * 1.001:
+            times += f" ({rough(slowest)} to {rough(fastest)})"
+    return (f", {times} times as fast as realNVP "
+            f"({rough(realnvp.value('core_seconds'))} core seconds)")
+
+
+def sentence(row, realnvp, curve, aim):
     """What a row of time_to says."""
-    start = (f"- L = {row.value('L'):.0f}, {label(row.texts('flow')[0])}: "
-             "the ESS that realNVP ends with, "
-             f"{number(row.value('target_ess'))}, ")
-    if math.isfinite(row.value("core_seconds")):
-        return (start + f"after {number(row.value('core_seconds'))} core "
-                f"seconds, {number(row.value('speedup'))} times as fast as "
-                "realNVP.")
-    return (start + "is not reached in "
-            f"{number(row.value('core_seconds_total'))} core seconds; the "
-            f"best is {number(row.value('best_ess'))}.")
+    start = (f"- L = {row.value('L'):.0f}, {label(row.text('flow'))}: ESS "
+             f"{number(row.value('target_ess'))}, {aim}, ")
+    seconds, limit = rough(row.value("core_seconds")), row.text("limit")
+    if limit == "lower":
+        return (start + "is not reached in "
+                f"{rough(row.value('core_seconds_total'))} core seconds; the "
+                f"best is {number(row.value('best_ess'))}.")
+    if limit == "upper":
+        start += f"within {seconds} core seconds (already at its first point)"
+    else:
+        start += f"after {seconds} core seconds"
+    ends = " and ".join(f"{rough(time)}, where it is {rough(ess)},"
+                        for time, ess in gap(row, curve)).rstrip(",")
+    if ends:
+        start += f" (interpolated between {ends})"
+    return start + faster(row, realnvp, curve) + "."
+
+
+def sentences(curve, time_to):
+    for l in time_to.numbers("L"):
+        shown = targets(time_to, l)
+        for target, aim, *_ in shown:
+            if len(shown) == 1:
+                aim += " and is its best"
+            realnvp = time_to.where(L=l, flow="realnvp", target=target)
+            for flow in time_to.texts("flow"):
+                row = time_to.where(L=l, flow=flow, target=target)
+                if flow != "realnvp" and len(row):
+                    yield sentence(row, realnvp, curve, aim)
 
 
 def plot(study, report):
@@ -62,20 +136,23 @@ def plot(study, report):
     report.figure(
         "training-time", title + "training time",
         draw(curve, time_to, "core_seconds", "core seconds of training"),
-        f"ESS, 1 - ESS and acceptance of the averaged weights ({flows}) "
-        "against the processor time of training, on held-out draws: the "
-        "further left a curve rises, the better. The dotted line is the ESS "
-        "that realNVP ends with.")
+        "ESS, 1 - ESS and acceptance of the averaged weights (realNVP, "
+        f"couplings: of the weights) of these flows: {flows}; against the "
+        "processor time of training, on held-out draws: the further left a "
+        "curve rises, the better. Dotted: the ESS that realNVP ends with; "
+        "dash-dotted, where it is another: the largest on realNVP's curve.")
     report.figure(
         "training-draws", title + "draws in training",
         draw(curve, time_to, "draws", "configurations drawn in training"),
         "The same against the configurations that training has drawn: how much "
         "each flow learns from a draw, whatever a draw costs.")
-    rows = [time_to.where(L=l, flow=flow) for l in time_to.numbers("L")
-            for flow in time_to.texts("flow") if flow != "realnvp"]
     report.say("## Time to an ESS")
     if len(time_to):
-        report.say(*(sentence(row) for row in rows if len(row)))
+        report.say(*sentences(curve, time_to))
+        report.say("Times are interpolated between points of the curves, and "
+                   "rounded to two digits. Where these points are further "
+                   f"apart than a factor of {WIDE}, both are given, and what "
+                   "the ratio of times would be at either.")
     else:
         report.say("realNVP is missing, which the times are measured against.")
     report.table(time_to)

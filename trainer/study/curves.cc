@@ -1,9 +1,11 @@
 #include "trainer/study/curves.h"
 
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "trainer/study/study_training.h"
 
 namespace latticed {
@@ -24,19 +26,39 @@ double Best(const std::vector<Row>& curve, const std::string& column) {
   return best;
 }
 
-double TimeTo(const std::vector<Row>& curve, const std::string& column,
+Reach ReachOf(const std::vector<Row>& curve, const std::string& column,
               double target) {
-  for (size_t i = 0; i < curve.size(); ++i) {
-    const double value = curve[i].Number(column);
-    if (!(value >= target)) continue;
-    if (i == 0) break;
-    const double time = curve[i].Number("core_seconds");
-    const double before = curve[i - 1].Number(column);
-    const double time_before = curve[i - 1].Number("core_seconds");
-    const double part = (target - before) / (value - before);
-    return time_before * std::pow(time / time_before, part);
-  }
-  return std::numeric_limits<double>::quiet_NaN();
+  const auto point = absl::c_find_if(
+      curve, [&](const Row& row) { return row.Number(column) >= target; });
+  if (point == curve.end()) return {};
+  const bool first = point == curve.begin();
+  const Row& before = first ? *point : *std::prev(point);
+  const double rise = point->Number(column) - before.Number(column);
+  const double part = first ? 0 : (target - before.Number(column)) / rise;
+  const auto between = [&](const char* cost) {
+    const double start = before.Number(cost);
+    return start * std::pow(point->Number(cost) / start, part);
+  };
+  return {first ? Reach::kUpper : Reach::kNone, between("core_seconds"),
+          between("step"), between("draws")};
+}
+
+std::vector<Column> ReachColumns() {
+  return {{"limit",
+           "upper: there at the first point of the curve, whose costs follow; "
+           "lower: not reached, so that the whole training is a lower limit"},
+          {"core_seconds", "processor time of training until then"},
+          {"steps", "of the optimizer until then"},
+          {"draws", "configurations drawn until then"}};
+}
+
+void SetReach(const Reach& reach, Row* row) {
+  row->Set("limit", reach.limit == Reach::kUpper   ? "upper"
+                    : reach.limit == Reach::kLower ? "lower"
+                                                   : "")
+      .Set("core_seconds", reach.core_seconds)
+      .Set("steps", reach.steps)
+      .Set("draws", reach.draws);
 }
 
 LineFit FitLine(const std::vector<double>& x, const std::vector<double>& y) {

@@ -56,6 +56,15 @@ v1::TrainingSpec GatedSpec(int64_t l) {
   return spec;
 }
 
+v1::TrainingSpec AblationSpec(FlowKind kind) {
+  v1::TrainingSpec spec = Parse("ablation-l6");
+  auto& flow = *spec.mutable_model()->mutable_flow()->mutable_position_space();
+  const bool both = kind == FlowKind::kWithoutBoth;
+  flow.set_without_point_group(both || kind == FlowKind::kWithoutD4);
+  flow.set_without_z2(both || kind == FlowKind::kWithoutZ2);
+  return spec;
+}
+
 }  // namespace
 
 bool HasEnsemble(int64_t l) { return Lambdas().contains(l); }
@@ -88,11 +97,29 @@ std::string FlowName(FlowKind kind) {
       return "realnvp";
     case FlowKind::kAffine:
       return "affine";
+    case FlowKind::kSpline:
+      return "spline";
+    case FlowKind::kFull:
+      return "full";
+    case FlowKind::kWithoutD4:
+      return "without-d4";
+    case FlowKind::kWithoutZ2:
+      return "without-z2";
+    case FlowKind::kWithoutBoth:
+      return "without-both";
   }
   std::abort();
 }
 
-std::string StudyModel(FlowKind kind, int64_t l) {
+bool IsAblation(FlowKind kind) {
+  return kind == FlowKind::kFull || kind == FlowKind::kWithoutD4 ||
+         kind == FlowKind::kWithoutZ2 || kind == FlowKind::kWithoutBoth;
+}
+
+std::string StudyModel(FlowKind kind, int64_t l, int seed) {
+  if (IsAblation(kind)) {
+    return absl::StrCat("ablation-", FlowName(kind), "-l", l, "-", seed);
+  }
   return absl::StrCat(kind == FlowKind::kGated ? "phi4" : FlowName(kind), "-l",
                       l);
 }
@@ -109,14 +136,29 @@ v1::TrainingSpec StudySpec(FlowKind kind, int64_t l) {
       spec = Parse("realnvp-l8");
       break;
     case FlowKind::kAffine:
-      spec = Parse("affine-l6");
-      // One hidden layer of V numbers, as there.
+    case FlowKind::kSpline: {
+      constexpr uint32_t kSites = 36;  // of these files' lattices
+      spec = Parse(FlowName(kind) + "-l6");
+      // One hidden layer of V numbers or a multiple, as there.
       for (auto& layers : *spec.mutable_model()
                                ->mutable_flow()
                                ->mutable_coupling()
                                ->mutable_layers()) {
-        layers.mutable_net()->set_hidden(0, static_cast<uint32_t>(l * l));
+        auto* net = layers.mutable_net();
+        net->set_hidden(0,
+                        net->hidden(0) / kSites * static_cast<uint32_t>(l * l));
       }
+      if (auto* base = spec.mutable_model()->mutable_base();
+          base->has_free_field()) {
+        base->mutable_free_field()->set_mass(4.0 / static_cast<double>(l));
+      }
+      break;
+    }
+    case FlowKind::kFull:
+    case FlowKind::kWithoutD4:
+    case FlowKind::kWithoutZ2:
+    case FlowKind::kWithoutBoth:
+      spec = AblationSpec(kind);
       break;
   }
   SetEnsemble(l, spec.mutable_model());

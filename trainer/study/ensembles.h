@@ -28,11 +28,20 @@ enum class FlowKind {
   kPublished,  // core/flow/position_space_field.h with the released sizes
   kRealNvp,    // the baseline of 2110.02673
   kAffine,     // odd dense affine couplings of 2105.12481
+  kSpline,     // affine and spline couplings after 2112.15532
+  // The ablation: as published but smaller, so that a seed trains in minutes,
+  // and the same without D4, without phi -> -phi, and without both.
+  kFull,
+  kWithoutD4,
+  kWithoutZ2,
+  kWithoutBoth,
 };
 std::string FlowName(FlowKind kind);  // "gated", "published", ...
+bool IsAblation(FlowKind kind);
 
-// The name its flow is published under, e.g. "phi4-l12", "realnvp-l8".
-std::string StudyModel(FlowKind kind, int64_t l);
+// The name its flow is published under, e.g. "phi4-l12", "realnvp-l8",
+// "ablation-full-l6-1". Only the ablation has more than one seed.
+std::string StudyModel(FlowKind kind, int64_t l, int seed = 1);
 
 // The training of trainer/specs on the ensemble of L. The number of steps is
 // what the file has: a study scales it to its budget.

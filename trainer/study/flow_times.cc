@@ -1,6 +1,7 @@
 #include "trainer/study/flow_times.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -34,8 +35,13 @@ std::vector<Table> FlowTimeTables() {
            Join({{{"L", "extent of the lattice"}, {"t", "flow time"}},
                  EstimateColumns("chi_2", "V <M^2>"),
                  EstimateColumns(
-                     "xi", "from m_eff; empty while the field is uncorrelated"),
-                 EstimateColumns("xi_2nd", "second-moment correlation length"),
+                     "xi",
+                     "from m_eff; empty where that is not measured at every "
+                     "distance: in an uncorrelated field, and in one whose "
+                     "Gt(r) has no cosh in it"),
+                 EstimateColumns("xi_2nd",
+                                 "second-moment correlation length; empty "
+                                 "within two errors of 0"),
                  EstimateColumns("phi2", "<phi^2> per site")})},
           {"two_point", "Gt(r) at intermediate flow times",
            Join({{{"L", ""}, {"t", "flow time"}, {"r", "distance"}},
@@ -50,7 +56,7 @@ absl::StatusOr<Rows> FlowTimes(const StudyRun& run, int64_t l) {
   const auto parameters =
       WeightsToParameters(MakeLayout(spec), trained->checkpoint.weights);
   if (!parameters.ok()) return parameters.status();
-  const at::NoGradGuard no_grad;
+  const c10::NoGradGuard no_grad;
   const auto flow = MakeFlow(
       spec,
       at::tensor(at::ArrayRef<float>(parameters->data(), parameters->size())));
@@ -87,8 +93,12 @@ absl::StatusOr<Rows> FlowTimes(const StudyRun& run, int64_t l) {
       return Row().Set("L", static_cast<double>(l)).Set("t", t);
     };
     Row row = start();
-    for (const char* name : {"chi_2", "xi_2nd", "phi2"}) {
+    for (const char* name : {"chi_2", "phi2"}) {
       row.Set(name, observables.at(name));
+    }
+    if (const Estimate xi_2nd = observables.at("xi_2nd");
+        xi_2nd.value > 2 * xi_2nd.error) {
+      row.Set("xi_2nd", xi_2nd);
     }
     if (HasMass(observables, l)) row.Set("xi", observables.at("xi"));
     rows["flow_time"].push_back(row);

@@ -16,6 +16,7 @@ std::vector<Piece> OnePerLattice(const std::vector<int64_t>& lattices,
                                  absl::StatusOr<Rows> (*run)(const StudyRun&,
                                                              int64_t)) {
   std::vector<Piece> pieces;
+  pieces.reserve(lattices.size());
   for (const int64_t l : lattices) {
     pieces.push_back({absl::StrCat("l", l),
                       [=](const StudyRun& study) { return run(study, l); }});
@@ -23,7 +24,7 @@ std::vector<Piece> OnePerLattice(const std::vector<int64_t>& lattices,
   return pieces;
 }
 
-absl::StatusOr<Rows> TimeAndOrbits(const StudyRun& run, int64_t l) {
+absl::StatusOr<Rows> TimeAndOrbits(const StudyRun&, int64_t l) {
   const EquivariantShape shape =
       MakeShape(StudySpec(FlowKind::kGated, l).model());
   Rows rows;
@@ -45,13 +46,13 @@ absl::StatusOr<Rows> TimeAndOrbits(const StudyRun& run, int64_t l) {
   // Displacements fall into the same orbits as momenta.
   const MomentumOrbits orbits(shape.lattice);
   for (int64_t x = 0; x < l * l; ++x) {
-    const int64_t r0 = std::min(x / l, l - x / l),
-                  r1 = std::min(x % l, l - x % l);
+    const int64_t x0 = x / l, x1 = x % l;
+    const int64_t r0 = std::min(x0, l - x0), r1 = std::min(x1, l - x1);
     rows["orbits"].push_back(
         Row()
             .Set("L", static_cast<double>(l))
-            .Set("r_0", static_cast<double>(x / l))
-            .Set("r_1", static_cast<double>(x % l))
+            .Set("r_0", static_cast<double>(x0))
+            .Set("r_1", static_cast<double>(x1))
             .Set("orbit", orbits.of_momentum[x])
             .Set("size", orbits.size[orbits.of_momentum[x]])
             .Set("distance",

@@ -15,7 +15,7 @@ absl::StatusOr<Sample> DrawSample(const Checkpoint& checkpoint, int64_t draws,
   const double sites = static_cast<double>(lattice.Sites());
   Sample sample;
   sample.core_seconds =
-      DrawAll(**sampler, NamedStream(stream_name), draws,
+      DrawAll(**sampler, NamedStream(stream_name), {0, draws},
               [&](absl::Span<const float> phi, double log_q, double action) {
                 sample.measurements.push_back(
                     Measure(phi, lattice.l0, lattice.l1, action / sites));

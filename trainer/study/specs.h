@@ -2,12 +2,14 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 
 namespace latticed {
 
-// `name` is the file's without ".textproto".
+// Names are the files' without ".textproto".
+std::vector<std::string> EmbeddedSpecNames();
 bool HasEmbeddedSpec(absl::string_view name);
 std::string EmbeddedSpec(absl::string_view name);  // requires HasEmbeddedSpec
 

@@ -60,9 +60,11 @@ class Pieces {
   // Those that are there. An error says which must not be taken.
   absl::Status Read() {
     for (size_t i = 0; i < pieces_.size(); ++i) {
-      auto rows = ReadRows(Path(i), settings_);
+      std::string build;
+      auto rows = ReadRows(Path(i), settings_, &build);
       if (absl::IsNotFound(rows.status())) continue;
       if (!rows.ok()) return rows.status();
+      builds_.insert(build.empty() ? "unknown" : build);
       rows_[i] = *std::move(rows);
     }
     return absl::OkStatus();
@@ -71,7 +73,10 @@ class Pieces {
     auto rows = pieces_[i].run(run_);
     if (!rows.ok()) return rows.status();
     absl::Status written = WriteRows(Path(i), settings_, *rows);
-    if (written.ok()) rows_[i] = *std::move(rows);
+    if (written.ok()) {
+      rows_[i] = *std::move(rows);
+      builds_.insert(kBuildId);
+    }
     return written;
   }
 
@@ -82,6 +87,8 @@ class Pieces {
     return std::count_if(rows_.begin(), rows_.end(),
                          [](const auto& rows) { return rows.has_value(); });
   }
+  // That made those that are there.
+  const std::set<std::string>& builds() const { return builds_; }
   // Of all pieces, in order.
   Rows Gather() const {
     Rows all;
@@ -103,6 +110,7 @@ class Pieces {
   const std::string directory_, settings_;
   const std::vector<Piece> pieces_;
   std::vector<std::optional<Rows>> rows_;
+  std::set<std::string> builds_;
 };
 
 }  // namespace
@@ -209,6 +217,7 @@ absl::Status RunStudy(const StudyOptions& options, Progress* progress,
       .Set("about", study.about)
       .Set("command", options.command)
       .Set("build", kBuildId)
+      .Set("builds", absl::StrJoin(pieces.builds(), " "))
       .Set("threads", ComputeThreads())
       .Set("pieces", static_cast<double>(pieces.size()))
       .Set("missing", absl::StrJoin(missing, " "));
@@ -217,7 +226,8 @@ absl::Status RunStudy(const StudyOptions& options, Progress* progress,
                         {{"study", ""},
                          {"about", ""},
                          {"command", "of the last run"},
-                         {"build", ""},
+                         {"build", "of the last run"},
+                         {"builds", "that made the pieces"},
                          {"threads", "compute threads"},
                          {"pieces", ""},
                          {"missing", "pieces that failed"}}};

@@ -260,10 +260,14 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
   return StudyFlow{*std::move(published), curve.points()};
 }
 
-absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind,
-                                 int64_t l) {
-  const std::string model = StudyModel(kind, l);
-  const v1::TrainingSpec spec = StudySpec(kind, l);
+absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind, int64_t l,
+                                 int seed) {
+  const std::string model = StudyModel(kind, l, seed);
+  v1::TrainingSpec spec = StudySpec(kind, l);
+  if (IsAblation(kind)) {
+    spec.set_seed(seed);
+    return TrainedFlow(run, model, spec, StudyModel(FlowKind::kFull, l));
+  }
   if (kind != FlowKind::kGated || run.options.repository.empty()) {
     return TrainedFlow(run, model, spec);
   }

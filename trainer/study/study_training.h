@@ -38,8 +38,10 @@ absl::StatusOr<StudyFlow> TrainedFlow(const StudyRun& run,
                                       const std::string& steps_of = "");
 
 // The flow of this kind and lattice: gated flows from options.repository, if
-// there is one, others trained. NOT_FOUND says how to get what is missing.
-absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind, int64_t l);
+// there is one, others trained, those of the ablation with the steps of its
+// first. NOT_FOUND says how to get what is missing.
+absl::StatusOr<StudyFlow> FlowOf(const StudyRun& run, FlowKind kind, int64_t l,
+                                 int seed = 1);
 
 // The same action and lattice.
 bool SameEnsemble(const v1::ModelSpec& a, const v1::ModelSpec& b);

@@ -23,9 +23,8 @@ struct Element {
 
 std::vector<Element> Elements(int64_t l) {
   std::vector<Element> elements;
-  const int64_t shifts = std::min<int64_t>(l, 4);
-  for (int64_t a = 0; a < shifts; ++a) {
-    for (int64_t b = 0; b < shifts; ++b) {
+  for (int64_t a = 0; a < l; ++a) {
+    for (int64_t b = 0; b < l; ++b) {
       elements.push_back({"translation", absl::StrCat("(", a, ",", b, ")"), 1,
                           [=](int64_t x, int64_t y) {
                             return std::pair((x + a) % l, (y + b) % l);
@@ -55,6 +54,7 @@ std::vector<Element> Elements(int64_t l) {
 
 absl::StatusOr<Rows> Images(const StudyRun& run, FlowKind kind, int64_t l) {
   constexpr int64_t kConfigurations = 32;
+  constexpr int64_t kShown = 8;  // in table "images"
   const auto flow = FlowOf(run, kind, l);
   if (!flow.ok()) return flow.status();
   const auto sampler = MakeSampler(flow->checkpoint.manifest.spec(),
@@ -101,6 +101,7 @@ absl::StatusOr<Rows> Images(const StudyRun& run, FlowKind kind, int64_t l) {
     auto& all = images[element.symmetry];
     all.resize(n);
     all[j % n].push_back(log_q[j]);
+    if (j % n >= kShown) continue;
     rows["images"].push_back(
         Row()
             .Set("L", static_cast<double>(l))
@@ -140,12 +141,14 @@ Study SymmetryStudy() {
   Study study;
   study.name = "fig2";
   study.about = "log q of configurations and of their images";
-  study.lattices = {8};
+  study.lattices = {6};
   study.tables = {
       {"images",
-       "log q of a flow's own draws and of their images",
+       "log q of some of a flow's own draws and of their images",
        {{"L", "extent of the lattice"},
-        {"flow", "gated, published, realnvp or affine"},
+        {"flow",
+         "gated, published, realnvp, affine, spline, or of the ablation: full, "
+         "without-d4, without-z2, without-both"},
         {"configuration", "draw of the flow"},
         {"symmetry", "translation, point group (D4) or sign (phi -> -phi)"},
         {"element", "translation by; r<quarter turns>, m: mirrored before"},
@@ -161,8 +164,11 @@ Study SymmetryStudy() {
   study.pieces = [](const std::vector<int64_t>& lattices) {
     std::vector<Piece> pieces;
     for (const int64_t l : lattices) {
-      for (const FlowKind kind : {FlowKind::kGated, FlowKind::kPublished,
-                                  FlowKind::kRealNvp, FlowKind::kAffine}) {
+      for (const FlowKind kind :
+           {FlowKind::kGated, FlowKind::kPublished, FlowKind::kRealNvp,
+            FlowKind::kAffine, FlowKind::kSpline, FlowKind::kFull,
+            FlowKind::kWithoutD4, FlowKind::kWithoutZ2,
+            FlowKind::kWithoutBoth}) {
         pieces.push_back({StudyModel(kind, l), [=](const StudyRun& run) {
                             return Images(run, kind, l);
                           }});

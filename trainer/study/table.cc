@@ -162,7 +162,7 @@ absl::Status WriteRows(const std::string& path, const std::string& settings,
 }
 
 absl::StatusOr<Rows> ReadRows(const std::string& path,
-                              const std::string& settings) {
+                              const std::string& settings, std::string* build) {
   std::ifstream file(path, std::ios::binary);
   if (!file) return absl::NotFoundError(absl::StrCat(path, ": not there"));
   const std::string text((std::istreambuf_iterator<char>(file)), {});
@@ -178,6 +178,7 @@ absl::StatusOr<Rows> ReadRows(const std::string& path,
         absl::StrCat(path, ": made with ", made, ", not with ", settings,
                      "; remove it to make it again, or use another --output"));
   }
+  if (build != nullptr) *build = Field(json, "build").string_value();
   Rows rows;
   for (auto& [name, list] :
        *Field(json, "rows").mutable_struct_value()->mutable_fields()) {

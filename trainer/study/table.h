@@ -71,10 +71,11 @@ absl::Status WriteTable(const std::string& directory, const Table& table,
 // Rows to and from a file, {"settings": "...", "build": "...", "rows": {table:
 // [...]}}, the build being who wrote it. Reading: NOT_FOUND if there is none,
 // DATA_LOSS if it is damaged, FAILED_PRECONDITION if it was made with other
-// settings.
+// settings. `build` gets who wrote it.
 absl::Status WriteRows(const std::string& path, const std::string& settings,
                        const Rows& rows);
 absl::StatusOr<Rows> ReadRows(const std::string& path,
-                              const std::string& settings);
+                              const std::string& settings,
+                              std::string* build = nullptr);
 
 }  // namespace latticed

@@ -13,6 +13,7 @@
 #include "google/protobuf/util/message_differencer.h"
 #include "trainer/core_seconds.h"
 #include "trainer/loss_gradient.h"
+#include "trainer/optimizer.h"
 #include "trainer/spec_file.h"
 #include "trainer/train.h"
 
@@ -59,7 +60,16 @@ absl::StatusOr<v1::TrainingSpec> PlanForBudget(const StudyRun& run,
   }
   // A tenth is for evaluations on the way.
   const double minutes = seconds / 60 / 0.9;
-  const double factor = run.options.budget_minutes / minutes;
+  double factor = run.options.budget_minutes / minutes;
+  // Far beyond its recipe's length, frequencies of the gated flow's features
+  // run into one another and it breaks
+  // (docs/decisions/0003-training-recipe.md).
+  if (spec.model().flow().has_equivariant() && factor > 1) {
+    run.progress->Say(absl::StrFormat(
+        "%s: its recipe takes %.2g minutes, no longer whatever --budget", model,
+        minutes));
+    factor = 1;
+  }
   v1::TrainingSpec plan = spec;
   uint32_t steps = 0;
   for (auto& phase : *plan.mutable_phase()) {
@@ -131,6 +141,10 @@ absl::StatusOr<v1::TrainingSpec> LoadPlan(const StudyRun& run,
           "; remove it and the published ", run.ModelDirectory(), "/", model,
           " to train again, or use another --output"));
     }
+    run.progress->Say(absl::StrFormat(
+        "%s: trained by the plan that is there, %d steps, whatever --budget; "
+        "without %s a new one is made",
+        model, TotalSteps(*plan), path));
     return plan;
   }
   auto plan = steps_of.empty() || steps_of == model
@@ -147,7 +161,12 @@ absl::StatusOr<v1::TrainingSpec> LoadPlan(const StudyRun& run,
     }
     std::string text;
     google::protobuf::TextFormat::PrintToString(*plan, &text);
-    absl::Status written = WriteFileAtomically(path, text);
+    const std::string origin =
+        steps_of.empty() || steps_of == model
+            ? absl::StrFormat("--budget=%g minutes", run.options.budget_minutes)
+            : absl::StrCat("the steps of ", steps_of);
+    absl::Status written = WriteFileAtomically(
+        path, absl::StrCat("# ", model, ": planned by ", origin, "\n", text));
     if (!written.ok()) return written;
   }
   return plan;

@@ -14,7 +14,8 @@ namespace latticed {
 std::string PlanPath(const StudyRun& run, const std::string& model);
 
 // The plan that is written, or a new one: `spec` with phases scaled to the
-// budget by the processor time of a step, or with the phases of the plan of
+// budget by the processor time of a step (gated flows: down only), or with the
+// phases of the plan of
 // `steps_of`, and what goes with their length. A new plan drops what an older
 // training of the model left. INVALID_ARGUMENT if the budget is too small for
 // one step of each phase, FAILED_PRECONDITION if the written plan is of another

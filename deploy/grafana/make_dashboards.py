@@ -276,11 +276,14 @@ def server():
                   (rate("latticed_rpc_started_total", "method"), "{{method}}")),
             lines(106, "Share of calls that failed", "percentunit",
                   "Through no fault of the caller, over all servers of the "
-                  "job. Look at the outcomes beside it: RESOURCE_EXHAUSTED and "
-                  "UNAVAILABLE are under \"Calls turned away\", INTERNAL and "
-                  "DATA_LOSS in the log. Alert: LatticedErrorRatioHigh.",
+                  "job. Look at the outcomes beside it: UNAVAILABLE is under "
+                  "\"Calls turned away\", INTERNAL and DATA_LOSS in the log. "
+                  "The queue is full: add replicas. Alert: "
+                  "LatticedErrorRatioHigh.",
                   ('service:latticed_rpc_errors_per_completed:ratio_rate5m'
-                   '{job="$job"}', "{{service}}"), bad=0.01),
+                   '{job="$job"}', "{{service}}"),
+                  ('job:latticed_rpc_queue_full_per_completed:ratio_rate5m'
+                   '{job="$job"}', "queue full"), bad=0.01),
             lines(107, "Calls by outcome", "reqps",
                   "CANCELLED and INVALID_ARGUMENT are the clients' doing; for "
                   "the others see the error table in docs/operations.md.",
@@ -363,7 +366,8 @@ def server():
             lines(305, "Calls turned away", "cps",
                   "queue_full, quota: more replicas or fewer calls. draining: "
                   "the server stops. no_live_version: publish one. auth: see "
-                  "Security. They are part of LatticedErrorRatioHigh.",
+                  "Security. quota and auth are the callers' doing, the others "
+                  "are part of LatticedErrorRatioHigh.",
                   (rate("latticed_rpc_rejected_total", "reason"),
                    "{{reason}}"), width=12)]),
         (400, "Machine and device", [
@@ -387,13 +391,15 @@ def server():
                    f"process_max_fds{{{SERVER}}}", "{{instance}}"), bad=0.8),
             lines(405, "Device memory", "bytes",
                   "Of a CUDA device; empty on CPUs. free near 0: tiles may "
-                  "fail with OUT_OF_MEMORY. Serve fewer models, or nothing "
-                  "else on this device.",
+                  "fail with OUT_OF_MEMORY, if reserved is near allocated as "
+                  "well. Serve fewer models, or nothing else on this device. "
+                  "Alert: LatticedDeviceMemoryLow.",
                   (f"latticed_device_memory_bytes{{{SERVER}}}",
                    "{{instance}} {{kind}}")),
             lines(406, "Failures of the device, in 10 minutes", "none",
-                  "After a lost device the server ends and must be started "
-                  "again; without memory the call fails. Alert: "
+                  "Without memory the call fails. After a lost device the "
+                  "server ends within seconds, mostly before it is scraped "
+                  "here: look at \"Running for\" and at its log. Alert: "
                   "LatticedDeviceError.",
                   (increase("latticed_device_errors_total", "instance"),
                    "{{instance}} lost"),
@@ -470,14 +476,14 @@ def physics():
                   "1: production draws are as good as those of the gate. Below "
                   "0.7 reweighted results have larger errors than they say: go "
                   "back to the version before. Alert: LatticedEssBelowGate.",
-                  (f'{ESS}{{job="$job"}} / on (job, model, version) max '
-                   f'without (instance, pod) ({gate_ess}{{job="$job"}})',
+                  (f'{ESS}{{job="$job"}} / max without (instance, pod) '
+                   f'({gate_ess}{{job="$job"}})',
                    "{{model}} {{version}}"), bad=0.7, below=True),
             lines(102, "Acceptance, of the gate's", "percentunit",
                   "Below 0.7 chains stand still for longer than they should: "
                   "go back to the version before. Empty without chains. Alert: "
                   "LatticedAcceptanceBelowGate.",
-                  (f'{ACCEPTANCE}{{job="$job"}} / on (job, model) min without '
+                  (f'{ACCEPTANCE}{{job="$job"}} / min without '
                    f'(instance, pod, version) ({gate_acceptance}'
                    '{job="$job"})', "{{model}}"), bad=0.7, below=True),
             lines(103, "Draws that are not finite, in 10 minutes", "none",
@@ -575,8 +581,8 @@ def physics():
                   "different: one stream, one digest, other bytes: broken "
                   "memory or a broken processor. The log names stream and "
                   "peer; latticectl verify says which is wrong. not compared: "
-                  "the peer does not answer. Alert: "
-                  "LatticedReplicaDisagreement.",
+                  "the peer does not answer; the log says why. Alerts: "
+                  "LatticedReplicaDisagreement, LatticedAuditsFail.",
                   (increase("latticed_replica_audits_total", "job",
                             'job="$job"', "1h"), "compared"),
                   (increase("latticed_replica_audit_mismatch_total", "job",
@@ -593,7 +599,8 @@ def physics():
                   "none",
                   "state: its directory is full or read-only; make room, or a "
                   "restart forgets quarantines. Others: the log names the "
-                  "file. Alert: LatticedStateUnwritten.",
+                  "file. Alerts: LatticedStateUnwritten, "
+                  "LatticedRepositoryErrors, LatticedReferenceUnusable.",
                   (increase("latticed_repository_errors_total", "kind",
                             'job="$job"'), "{{kind}}"), bad=1)]))
 

@@ -244,8 +244,8 @@ TEST_F(Latticectl, NpzHoldsTheDrawsAndTheirProvenance) {
   const Finished numpy =
       Numpy(File("a.npz"),
             "print(sorted(a.files), a['phi'].shape, a['phi'].dtype, "
-            "a['log_q'].dtype, a['log_q'].shape, repr(a['log_q'][199]), "
-            "repr(a['action'][199]), repr(float(a['phi'][199, 3, 3])))");
+            "a['log_q'].dtype, a['log_q'].shape, repr(float(a['log_q'][199])), "
+            "repr(float(a['action'][199])), repr(float(a['phi'][199, 3, 3])))");
   EXPECT_EQ(numpy.code, 0) << numpy.err;
   EXPECT_EQ(numpy.out,
             absl::StrFormat("['action', 'log_q', 'phi'] (200, 4, 4) float32 "

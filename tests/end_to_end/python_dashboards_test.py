@@ -360,7 +360,7 @@ class Answers(FaultTest):
         cls.addClassCleanup(cls.prometheus.stop)
         # Counters are seen at zero before the first call.
         until(lambda: len(cls.prometheus.query(
-            "latticed_importance_weight_samples_total")) == 4, "scrapes", 60)
+            "latticed_importance_weight_samples_total")) == 4, "scrapes")
         cls.known = {
             name for text in (page(cls.servers[0]), page(cls.servers[1]),
                               cls.trainer_page())
@@ -403,7 +403,7 @@ class Answers(FaultTest):
             cls.addClassCleanup(server.stop)
             cls.servers.append(server)
             until(lambda: len([s for s in metrics(server) if s.startswith(
-                "latticed_model_gate_ess_ratio{")]) == 2, "both gates")
+                "latticed_model_gate_ess_ratio{")]) == 2, "both gates", 300)
 
     @classmethod
     def start_trainer(cls):
@@ -428,7 +428,7 @@ class Answers(FaultTest):
             with open(log.name) as file:
                 return re.search(r"metrics on http://([^/\s]+)", file.read())
 
-        cls.trainer_address = until(address, "the trainer's address")[1]
+        cls.trainer_address = until(address, "the trainer's address", 300)[1]
 
     @classmethod
     def trainer_page(cls):
@@ -443,6 +443,22 @@ class Answers(FaultTest):
                 else "latticed",
                 "model": ".+" if dashboard["templating"]["list"][-1]["multi"]
                 else "tiny"}
+
+    def faults(self, expected, *arguments):
+        """What `answers` finds wrong, as soon as `expected` of it is true: a
+        scrape that is missed takes all of a server's series away until the
+        next."""
+        found = []
+
+        def right():
+            found[:] = answers(*arguments)
+            return expected(found)
+
+        try:
+            until(right, "answers")
+        except AssertionError:
+            pass  # for the caller, who says which
+        return found
 
     def test_1_variables_find_what_there_is(self):
         expected = {
@@ -471,17 +487,10 @@ class Answers(FaultTest):
         for dashboard in dashboards():
             for client in self.clients:
                 self.assertIsNone(client.failure)
-            faults = []
-
-            def right(dashboard=dashboard):
-                faults[:] = answers(dashboard, self.prometheus,
-                                    self.values(dashboard), self.known)
-                return not faults
-
-            try:
-                until(right, "answers")
-            except AssertionError:
-                self.fail("\n".join(faults))
+            faults = self.faults(lambda found: not found, dashboard,
+                                 self.prometheus, self.values(dashboard),
+                                 self.known)
+            self.assertFalse(faults, "\n".join(faults))
             count += len(list(expressions(dashboard)))
         figure(f"{count} queries of {len(dashboards())} dashboards have data")
         # What is expected to be empty is a metric of ours all the same.
@@ -495,10 +504,11 @@ class Answers(FaultTest):
         dashboard, = (d for d in dashboards() if d["uid"] == "latticed-server")
         values = {**self.values(dashboard), "model": "walk",
                   "instance": self.servers[0].http}
-        faults = answers(dashboard, self.prometheus, values, self.known)
         # The other one has the certificate.
-        self.assertEqual(faults, [
-            "Latticed: server/Certificates expire in: 0 series"])
+        expected = ["Latticed: server/Certificates expire in: 0 series"]
+        self.assertEqual(
+            self.faults(lambda found: found == expected, dashboard,
+                        self.prometheus, values, self.known), expected)
 
     def test_4_a_query_that_is_wrong_is_seen(self):
         whole, = (d for d in dashboards() if d["uid"] == "latticed-server")
@@ -506,15 +516,14 @@ class Answers(FaultTest):
                            if p["title"] == "Calls turned away"]
         whole["annotations"]["list"] = []
 
-        def broken(expression, **other):
+        def broken(expression, expected):
             dashboard = copy.deepcopy(whole)
-            target = dashboard["panels"][0]["targets"][0]
-            target.update(expr=expression, **other)
-            return answers(dashboard, self.prometheus, self.values(dashboard),
-                           self.known)
+            dashboard["panels"][0]["targets"][0]["expr"] = expression
+            return self.faults(expected, dashboard, self.prometheus,
+                               self.values(dashboard), self.known)
 
         right = whole["panels"][0]["targets"][0]["expr"]
-        self.assertEqual(broken(right), [])
+        self.assertEqual(broken(right, lambda found: not found), [])
         for wrong, said in (
                 (right[:-1], "parse error"),
                 (right.replace("rejected", "refused"), "there is no"),
@@ -522,12 +531,14 @@ class Answers(FaultTest):
                 (f"0 * {right} / 0", "nan"),
                 (right.replace("(reason)", "(job)"), " as "),
                 (right.replace('job="$job"', 'job!=""'), "any job")):
-            faults = broken(wrong)
+            faults = broken(
+                wrong, lambda found, said=said: said in "\n".join(found))
             self.assertIn(said, "\n".join(faults))
         dashboard = copy.deepcopy(whole)
         dashboard["panels"][0]["title"] = "Calls"  # none is turned away
-        self.assertIn("zeros", "\n".join(answers(
-            dashboard, self.prometheus, self.values(dashboard), self.known)))
+        self.assertIn("zeros", "\n".join(self.faults(
+            lambda found: "zeros" in "\n".join(found), dashboard,
+            self.prometheus, self.values(dashboard), self.known)))
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ class JumpingClock(FaultTest):
     def shown(self, server, offset):
         """The control: without it the clock may never have jumped."""
         name = "latticed_repository_last_success_timestamp_seconds"
-        until(lambda: metrics(server)[name] != self.last_shown, "a poll", 5)
+        until(lambda: metrics(server)[name] != self.last_shown, "a poll")
         time.sleep(0.5)
         shown = metrics(server)[name]
         if offset is None:

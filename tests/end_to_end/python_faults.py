@@ -24,8 +24,9 @@ def figure(text):
     print(f"figure: {text}", flush=True)
 
 
-def until(condition, what, seconds=30):
-    """Waits until `condition()` is true, and returns what it returned."""
+def until(condition, what, seconds=120):
+    """Waits until `condition()` is true, and returns what it returned. The time
+    is patience with sanitizers and busy cores, not what is promised."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()

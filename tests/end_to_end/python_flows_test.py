@@ -22,6 +22,10 @@ ARGUMENTS = None  # of the command line
 FLOWS = {
     "published": (20, """position_space { sine_features: 5 feature_bonds: 4
         harmonics: 2 time_bonds: 3 rk4_steps: 6 }"""),
+    "without-d4": (20, """position_space { sine_features: 5 feature_bonds: 4
+        harmonics: 2 time_bonds: 3 rk4_steps: 6 without_point_group: true }"""),
+    "without-z2": (20, """position_space { sine_features: 5 feature_bonds: 4
+        harmonics: 2 time_bonds: 3 rk4_steps: 6 without_z2: true }"""),
     "realnvp": (60, """coupling { layers { count: 4
         transform: COUPLING_TRANSFORM_SCALE_SHIFT net { hidden: 8 hidden: 8
         kernel: 3 activation: ACTIVATION_LEAKY_RELU tanh_output: true } } }"""),
@@ -29,6 +33,12 @@ FLOWS = {
         transform: COUPLING_TRANSFORM_SPLINE net { hidden: 16
         activation: ACTIVATION_TANH } segments: 8 interval: 3 }
         global_rescaling: true }"""),
+    "additive": (60, """coupling { layers { count: 6
+        transform: COUPLING_TRANSFORM_ADDITIVE net { hidden: 16
+        activation: ACTIVATION_TANH } } global_rescaling: true }"""),
+    "convolutional": (60, """coupling { layers { count: 4
+        transform: COUPLING_TRANSFORM_SHIFT_SCALE odd: true net { hidden: 4
+        kernel: 3 activation: ACTIVATION_TANH } } global_rescaling: true }"""),
     "odd": (200, """coupling { layers { count: 6
         transform: COUPLING_TRANSFORM_SHIFT_SCALE odd: true net { hidden: 16
         activation: ACTIVATION_TANH } } global_rescaling: true }"""),

@@ -59,7 +59,8 @@ class Study(unittest.TestCase):
         for arguments, said in (
                 (("fig9",), "scaling"),
                 ((), "the name of one study"),
-                (("fig3", "--restart"), "are of trainings"),(("fig3", "--lattices", "4,five"), "'five' is no extent"),
+                (("fig3", "--restart"), "are of trainings"),
+                (("fig3", "--lattices", "4,five"), "'five' is no extent"),
                 (("fig3", "--lattices", "5"), "4, 6, 8"),
                 (("fig4", "--lattices", "4", "--budget", "1e-6"),
                  "too small for one step")):
@@ -78,13 +79,13 @@ class Study(unittest.TestCase):
         self.assertEqual(about["missing"], "")
 
     def test_a_signal_keeps_what_was_complete(self):
-        arguments = ("fig4", "--lattices", "4,6", "--budget", "0.08")
+        arguments = ("fig4", "--lattices", "4,6", "--budget", "0.2")
         process = self.start(*arguments)
         for line in process.stderr:
-            if "phi4-l6: step 8," in line:
+            if "phi4-l6: step 5," in line:
                 break
         else:
-            self.fail("it ended before step 8 of phi4-l6")
+            self.fail("it ended before step 5 of phi4-l6")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=240)
         self.assertEqual(process.returncode, 130, err)
@@ -105,7 +106,7 @@ class Study(unittest.TestCase):
         with disk.misbehaves(f"error {ENOSPC} write"):
             code, err = self.run_study("fig3", "--lattices", "4,6",
                                        environment=disk.environment)
-        self.assertEqual(code, 1, err)
+        self.assertEqual(code, 2, err)
         self.assertIn("No space left on device", err)
         self.assertIn("1 of 2 pieces are kept", err)
         self.assertEqual(self.pieces("fig3"), ["l4.json"])
@@ -113,6 +114,26 @@ class Study(unittest.TestCase):
         code, err = self.run_study("fig3", "--lattices", "4,6")
         self.assertEqual(code, 0, err)
         self.assertEqual(len(self.rows("fig3", "orbits")), 16 + 36)
+
+    def test_a_full_disk_in_a_training_keeps_its_state(self):
+        disk = python_faults.Disk(ARGUMENTS.shim, self.output,
+                                  os.path.join(self.folder, "control"))
+        arguments = ("fig4", "--lattices", "4", "--budget", "0.2")
+        process = self.start(*arguments, environment=disk.environment)
+        for line in process.stderr:
+            if "phi4-l4: step 5," in line:
+                break
+        else:
+            self.fail("it ended before step 5 of phi4-l4")
+        with disk.misbehaves(f"error {ENOSPC} write"):
+            _, err = process.communicate(timeout=240)
+        self.assertEqual(process.returncode, 2, err)
+        self.assertIn("No space left on device", err)
+        self.assertEqual(self.pieces("fig4"), [])
+        code, err = self.run_study(*arguments)
+        self.assertEqual(code, 0, err)
+        self.assertIn("resuming at step", err)
+        self.assertEqual(self.pieces("fig4"), ["l4.json"])
 
 
 if __name__ == "__main__":

@@ -11,25 +11,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 import urllib.request
 
+from python_server import long_spec
+
 ARGUMENTS = None  # of the command line
-SPEC = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                    "tiny.textproto")
-
-
-def long_spec(folder):
-    """tiny.textproto, long enough to be interrupted, with a line a step."""
-    with open(SPEC) as file:
-        text = file.read()
-    text, n = re.subn(r"steps: 60 ", "steps: 400 ", text)
-    text, m = re.subn(r"log_every_steps: 20", "log_every_steps: 1", text)
-    assert (n, m) == (1, 1)
-    path = os.path.join(folder, "spec.textproto")
-    with open(path, "w") as file:
-        file.write(text)
-    return path
+# Seconds for anything a process is waited for: sanitizers and busy cores.
+PATIENCE = 900
 
 
 class Train(unittest.TestCase):
@@ -46,15 +36,24 @@ class Train(unittest.TestCase):
             stderr=subprocess.PIPE, text=True)
 
     def finish(self, process):
-        _, err = process.communicate(timeout=240)
+        try:
+            _, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         return process.returncode, err
 
     def until(self, process, pattern):
         """The match in the first line that has one."""
-        for line in process.stderr:
-            match = re.search(pattern, line)
-            if match:
-                return match
+        limit = threading.Timer(PATIENCE, process.kill)  # ends its output
+        limit.start()
+        try:
+            for line in process.stderr:
+                match = re.search(pattern, line)
+                if match:
+                    return match
+        finally:
+            limit.cancel()
         self.fail(f"latticed-train ended before it said {pattern}")
 
     def weights(self, repository):
@@ -118,7 +117,7 @@ class Train(unittest.TestCase):
             port = taken.getsockname()[1]
             code, err = self.finish(
                 self.start("none", "--http_listen", f"127.0.0.1:{port}"))
-        self.assertEqual(code, 1)
+        self.assertEqual(code, 2)
         self.assertIn(f"cannot listen on 127.0.0.1:{port}", err)
         for address, said in (("0.0.0.0:0", "--insecure_allow_remote"),
                               ("nowhere", "host:port")):
@@ -127,6 +126,24 @@ class Train(unittest.TestCase):
             self.assertEqual(code, 1)
             self.assertIn(said, err)
         self.assertEqual(self.versions("none"), [])
+
+    def test_what_may_come_later_is_no_bad_input(self):
+        for repository, spec, code, said in (
+                ("absent", os.path.join(self.folder, "none.textproto"), 2,
+                 "none.textproto"),
+                ("bad", __file__, 1, "python_train_test.py"),
+                # No process may create a directory there.
+                ("/proc/latticed", self.spec, 2, "cannot be created"),
+                ("/dev/null/r", self.spec, 1, "cannot be created")):
+            done = subprocess.run(
+                [ARGUMENTS.train, "--spec", spec, "--repository",
+                 os.path.join(self.folder, repository), "--model", "tiny"],
+                capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertIn(said, done.stderr)
+        version = subprocess.run([ARGUMENTS.train, "--version"],
+                                 capture_output=True, text=True)
+        self.assertRegex(version.stdout, r"^latticed-train \d+\.\d+\.\d+\+")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "tests/server/serving.h"
+#include "tests/support/device.h"
 
 namespace latticed {
 namespace {
@@ -27,6 +28,10 @@ std::string ReadFile(const std::string& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
 }
+
+// For what nothing promises a time: LibTorch is loaded under sanitizers, on
+// busy cores. A drain has its own, 25 s.
+constexpr std::chrono::seconds kPatience(60);
 
 // A child process, its output in files; killed if it outlives the object.
 class Program {
@@ -86,7 +91,7 @@ class ServerProcess : public ::testing::Test {
     Program train(shared_->File("train"),
                   {LATTICED_TRAIN, "--spec", TINY_SPEC, "--repository",
                    shared_->File("models"), "--model", "tiny"});
-    ASSERT_EQ(train.Wait(std::chrono::seconds(120)), 0) << train.Err();
+    ASSERT_EQ(train.Wait(2 * kPatience), 0) << train.Err();
   }
   static void TearDownTestSuite() { delete shared_; }
 
@@ -98,6 +103,10 @@ class ServerProcess : public ::testing::Test {
         "--admin_listen=127.0.0.1:0",
         "--state_directory=" + directory_.File("state"),
         "--threads=1"};
+    if (TestDevice() != "cpu") {
+      arguments.push_back("--device=" + TestDevice());
+      arguments.push_back("--kernel=plain");
+    }
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -126,7 +135,7 @@ class ServerProcess : public ::testing::Test {
   std::pair<int, std::string> FailedStart(
       const std::vector<std::string>& more) {
     Program program(directory_.File("failed"), Command(more));
-    const int code = program.Wait(std::chrono::seconds(20));
+    const int code = program.Wait(kPatience);
     EXPECT_EQ(program.Out(), "");
     return {code, program.Err()};
   }
@@ -158,7 +167,7 @@ TEST_F(ServerProcess, ServesTheSameDrawsAfterARestart) {
   EXPECT_EQ(CodeAndReason(Stream(Connect(grpc_port_), request).status),
             "FAILED_PRECONDITION ACTION_MISMATCH");
   server->Signal(SIGKILL);
-  EXPECT_EQ(server->Wait(std::chrono::seconds(5)), 1000 + SIGKILL);
+  EXPECT_EQ(server->Wait(kPatience), 1000 + SIGKILL);
   server = Start();
   ASSERT_NE(server, nullptr);
   request.clear_expected_action();
@@ -202,7 +211,7 @@ TEST_F(ServerProcess, AChainSurvivesKillsToTheByte) {
     }
     ASSERT_EQ(blocks, 2);
     server->Signal(SIGKILL);
-    server->Wait(std::chrono::seconds(5));
+    EXPECT_EQ(server->Wait(kPatience), 1000 + SIGKILL);
     context.TryCancel();
     server = Start();
     ASSERT_NE(server, nullptr);
@@ -226,11 +235,14 @@ TEST_F(ServerProcess, SigtermUnderLoadEndsStreamsResumablyAndExitsZero) {
       results[c] = Stream(Connect(grpc_port_), request);
     });
   }
-  std::this_thread::sleep_for(std::chrono::seconds(1));
-  const auto start = Clock::now();
+  EXPECT_TRUE(Eventually([&] {
+    return MetricValue(HttpGet(http_port_, "/metrics"),
+                       "latticed_rpc_time_to_first_message_seconds_count"
+                       "{method=\"StreamSamples\",service="
+                       "\"SamplerService\"}") == 8;
+  }));
   server->Signal(SIGTERM);
   EXPECT_EQ(server->Wait(std::chrono::seconds(25)), 0) << server->Err();
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(10));
   for (std::thread& client : clients) client.join();
   for (const StreamResult& result : results) {
     EXPECT_EQ(CodeAndReason(result.status), "UNAVAILABLE DRAINING")
@@ -243,27 +255,26 @@ TEST_F(ServerProcess, ASecondSignalExitsAtOnce) {
   const std::string models = "--repository=" + shared_->File("models");
   Program server(
       directory_.File("server"),
-      Command({models, "--lame_duck_seconds=10", "--drain_seconds=5"}));
+      Command({models, "--lame_duck_seconds=17", "--drain_seconds=5"}));
   ASSERT_TRUE(Eventually([&] {
     return absl::StrContains(server.Out(), "latticed ready");
   })) << server.Err();
   server.Signal(SIGTERM);
   ASSERT_TRUE(
       Eventually([&] { return absl::StrContains(server.Err(), "draining"); }));
-  const auto start = Clock::now();
   server.Signal(SIGTERM);
-  EXPECT_EQ(server.Wait(std::chrono::seconds(9)), 128 + SIGTERM);
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(5));
+  // Before the lame duck's time is over.
+  EXPECT_EQ(server.Wait(std::chrono::seconds(15)), 128 + SIGTERM);
 }
 
-TEST_F(ServerProcess, StartsThatCannotWorkExitOneAndSayWhy) {
+TEST_F(ServerProcess, StartsThatCannotWorkSayWhyAndWhetherToTryAgain) {
   const std::string models = "--repository=" + shared_->File("models");
   auto [code, error] = FailedStart({});
   EXPECT_EQ(code, 1);
   EXPECT_THAT(error, HasSubstr("--repository is not set"));
   std::tie(code, error) =
       FailedStart({"--repository=" + directory_.File("nowhere")});
-  EXPECT_EQ(code, 1);
+  EXPECT_EQ(code, 2);  // mounted late, perhaps
   EXPECT_THAT(error, HasSubstr("nowhere"));
   std::tie(code, error) = FailedStart({models, "--listen=0.0.0.0:0"});
   EXPECT_EQ(code, 1);
@@ -277,15 +288,21 @@ TEST_F(ServerProcess, StartsThatCannotWorkExitOneAndSayWhy) {
   std::tie(code, error) = FailedStart({models, "--no_such_flag=1"});
   EXPECT_EQ(code, 1);
   EXPECT_THAT(error, HasSubstr("no_such_flag"));
+  if (TestDevice() == "cpu") {  // a build without CUDA, or no GPU
+    std::tie(code, error) =
+        FailedStart({models, "--device=cuda", "--kernel=plain"});
+    EXPECT_THAT(code, testing::AnyOf(1, 2));
+    EXPECT_THAT(error, HasSubstr("use --device=cpu"));
+  }
   const auto server = Start();
   ASSERT_NE(server, nullptr);
   std::tie(code, error) =
       FailedStart({models, absl::StrCat("--listen=127.0.0.1:", grpc_port_)});
-  EXPECT_EQ(code, 1);
+  EXPECT_EQ(code, 2);
   EXPECT_THAT(error, HasSubstr(absl::StrCat("127.0.0.1:", grpc_port_)));
   std::tie(code, error) = FailedStart(
       {models, absl::StrCat("--http_listen=127.0.0.1:", http_port_)});
-  EXPECT_EQ(code, 1);
+  EXPECT_EQ(code, 2);
   EXPECT_THAT(error, HasSubstr("--http_listen"));
 }
 

@@ -14,6 +14,7 @@
 #include "core/stats/observables.h"
 #include "google/protobuf/struct.pb.h"
 #include "google/protobuf/util/json_util.h"
+#include "tests/support/device.h"
 #include "tests/support/schwinger_dyson.h"
 #include "tests/support/statistics.h"
 #include "tests/support/status_matchers.h"
@@ -58,7 +59,8 @@ TEST_P(BundledFlowTest, AgreesWithMonteCarloAndItsManifest) {
   const auto checkpoint = ReadVersion(kModels, GetParam(), versions->back());
   ASSERT_THAT(checkpoint, IsOk());
   const v1::Manifest& manifest = checkpoint->manifest;
-  auto sampler = MakeSampler(manifest.spec(), checkpoint->weights, {});
+  auto sampler = MakeSampler(manifest.spec(), checkpoint->weights,
+                             TestOptions(TestKernel()));
   ASSERT_THAT(sampler, IsOk());
   const auto action =
       MakeAction(manifest.spec().action(), manifest.spec().lattice());

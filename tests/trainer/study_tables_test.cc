@@ -5,12 +5,15 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "absl/strings/str_cat.h"
 #include "core/factory.h"
+#include "google/protobuf/text_format.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temporary_directory.h"
 #include "tests/trainer/study_files.h"
 #include "trainer/study/curves.h"
 #include "trainer/study/ensembles.h"
+#include "trainer/study/specs.h"
 #include "trainer/study/study.h"
 #include "trainer/study/table.h"
 
@@ -27,7 +30,7 @@ const Study& StudyNamed(const std::string& name) {
   std::abort();
 }
 
-TEST(Studies, TimesAreThoseToTheEndOfRealNvp) {
+TEST(Studies, TimesAreThoseToTheEssOfRealNvp) {
   Rows rows;
   const auto add = [&](const char* flow, double seconds, double ess) {
     rows["curve"].push_back(Row()
@@ -43,15 +46,22 @@ TEST(Studies, TimesAreThoseToTheEndOfRealNvp) {
   add("gated", 10, 0.6);
   add("published", 50, 0.3);
   StudyNamed("fig1").derive(&rows);
-  const auto row = [&](const char* flow) {
-    return Where(rows["time_to"], {{"flow", flow}}).at(0);
+  const auto row = [&](const char* flow, const char* target = "end") {
+    return Where(rows["time_to"], {{"flow", flow}, {"target", target}}).at(0);
   };
   EXPECT_EQ(row("gated").Number("target_ess"), 0.4);
   EXPECT_NEAR(row("gated").Number("core_seconds"), 1, 1e-12);
   EXPECT_NEAR(row("realnvp").Number("core_seconds"), std::pow(10, 1.5), 1e-9);
   EXPECT_NEAR(row("gated").Number("speedup"), std::pow(10, 1.5), 1e-9);
+  EXPECT_EQ(row("gated").Text("limit"), "");
   EXPECT_TRUE(std::isnan(row("published").Number("core_seconds")));
+  EXPECT_EQ(row("published").Text("limit"), "lower");
   EXPECT_EQ(row("published").Number("best_ess"), 0.3);
+  // Its best is on the way to its end.
+  EXPECT_EQ(row("gated", "best").Number("target_ess"), 0.5);
+  EXPECT_NEAR(row("gated", "best").Number("core_seconds"), std::pow(10, 0.5),
+              1e-9);
+  EXPECT_NEAR(row("realnvp", "best").Number("core_seconds"), 100, 1e-9);
 }
 
 TEST(Studies, TheAblationIsWelchsTest) {
@@ -75,10 +85,39 @@ TEST(Studies, TheAblationIsWelchsTest) {
   EXPECT_NEAR(row.Number("t"), 2.25144, 1e-5);
   EXPECT_NEAR(row.Number("degrees_of_freedom"), 2.62402, 1e-5);
   EXPECT_EQ(row.Number("steps"), 100);
+  EXPECT_TRUE(std::isnan(row.Number("draws_to_ess")));  // no curves
   add("without-z2", 99, 0.8);
   rows.erase("ablation");
   StudyNamed("fig5").derive(&rows);
   EXPECT_TRUE(std::isnan(rows["ablation"].front().Number("steps")));
+}
+
+TEST(Studies, TheAblationComparesDrawsUntilAnEss) {
+  Rows rows;
+  const auto add = [&](const char* variant, int seed, double log_draws) {
+    const std::string model = absl::StrCat(variant, seed);
+    Row row;
+    row.Set("L", 6).Set("variant", variant).Set("model", model);
+    // ESS 0.9 in the middle of ESS 0.8 and 1, on a logarithmic scale.
+    for (const double side : {-1, 1}) {
+      rows["curve"].push_back(Row(row)
+                                  .Set("draws", std::exp(log_draws + side))
+                                  .Set("ess", 0.9 + 0.1 * side));
+    }
+    rows["training"].push_back(rows["curve"].back());
+  };
+  int seed = 0;
+  for (const double log_draws : {4, 5, 6}) add("full", ++seed, log_draws);
+  for (const double log_draws : {6, 8, 10})
+    add("without-z2", ++seed, log_draws);
+  StudyNamed("fig5").derive(&rows);
+  const Row row = Where(rows["ablation"], {{"variant", "without-z2"}}).at(0);
+  EXPECT_NEAR(row.Number("draws_to_ess"), std::exp(8), 1e-9 * std::exp(8));
+  EXPECT_NEAR(row.Number("log_draws_spread"), 2, 1e-12);
+  EXPECT_NEAR(row.Number("draws_ratio"), std::exp(3), 1e-9);
+  // Variances 1 and 4.
+  EXPECT_NEAR(row.Number("draws_t"), 3 / std::sqrt(5.0 / 3), 1e-12);
+  EXPECT_NEAR(row.Number("draws_degrees_of_freedom"), 2 * 25.0 / 17, 1e-12);
 }
 
 TEST(Studies, PowerLawsSayWhatDidNotReachTheTarget) {
@@ -88,22 +127,33 @@ TEST(Studies, PowerLawsSayWhatDidNotReachTheTarget) {
                                 .Set("L", l)
                                 .Set("flow", "affine")
                                 .Set("core_seconds", seconds)
+                                .Set("draws", seconds * l)
                                 .Set("acceptance", acceptance));
   };
   for (const double l : {6, 8, 12}) {  // cost 0.1 L^3 to one half
     add(l, 0.01 * l * l * l, 0.4);
     add(l, l * l * l, 0.6);
   }
+  // The law says 0.1 * 20^3 = 800 and 0.1 * 32^3 = 3277.
   add(20, 1, 0.1);
-  add(20, 8000, 0.3);
+  add(20, 900, 0.25);
+  add(32, 1, 0.1);
+  add(32, 3000, 0.25);
   StudyNamed("scaling").derive(&rows);
-  ASSERT_EQ(rows["fit"].size(), 1u);  // nothing reached 0.7
+  // Nothing reached 0.7, and 0.3 was passed before the first point.
+  ASSERT_EQ(rows["fit"].size(), 1u);
   const Row fit = rows["fit"].front();
+  EXPECT_EQ(fit.Number("target"), 0.5);
   EXPECT_NEAR(fit.Number("exponent"), 3, 1e-9);
   EXPECT_NEAR(fit.Number("core_seconds_at_1"), 0.1, 1e-9);
   EXPECT_EQ(fit.Number("points"), 3);
-  EXPECT_EQ(fit.Number("missed"), 1);
-  EXPECT_EQ(rows["cost"].size(), 4u * 2);
+  EXPECT_NEAR(fit.Number("draws_exponent"), 4, 1e-9);
+  EXPECT_EQ(fit.Number("missed"), 2);
+  EXPECT_EQ(fit.Number("missed_longer"), 1);
+  EXPECT_EQ(rows["cost"].size(), 5u * 3);
+  const auto early = Where(rows["cost"], {{"limit", "upper"}});
+  ASSERT_EQ(early.size(), 3u);
+  EXPECT_NEAR(early[0].Number("core_seconds"), 0.01 * 6 * 6 * 6, 1e-12);
 }
 
 TEST(Table, KeepsNumbersAndTextInBothForms) {
@@ -128,13 +178,24 @@ TEST(Curves, AreReadByInterpolation) {
   std::vector<Row> curve;
   for (const auto& [seconds, ess] : std::vector<std::pair<double, double>>{
            {1, 0.1}, {10, 0.3}, {100, 0.2}, {1000, 0.7}}) {
-    curve.push_back(Row().Set("core_seconds", seconds).Set("ess", ess));
+    curve.push_back(Row()
+                        .Set("core_seconds", seconds)
+                        .Set("step", 2 * seconds)
+                        .Set("ess", ess));
   }
   EXPECT_EQ(Best(curve, "ess"), 0.7);
-  EXPECT_TRUE(std::isnan(TimeTo(curve, "ess", 0.05)));  // before all points
-  EXPECT_NEAR(TimeTo(curve, "ess", 0.2), std::sqrt(10), 1e-12);
-  EXPECT_NEAR(TimeTo(curve, "ess", 0.45), std::sqrt(1e5), 1e-9);
-  EXPECT_TRUE(std::isnan(TimeTo(curve, "ess", 0.8)));
+  const Reach early = ReachOf(curve, "ess", 0.05);
+  EXPECT_EQ(early.limit, Reach::kUpper);
+  EXPECT_EQ(early.core_seconds, 1);
+  const Reach between = ReachOf(curve, "ess", 0.2);
+  EXPECT_EQ(between.limit, Reach::kNone);
+  EXPECT_NEAR(between.core_seconds, std::sqrt(10), 1e-12);
+  EXPECT_NEAR(between.steps, 2 * std::sqrt(10), 1e-12);
+  EXPECT_TRUE(std::isnan(between.draws));  // no such column
+  EXPECT_NEAR(ReachOf(curve, "ess", 0.45).core_seconds, std::sqrt(1e5), 1e-9);
+  const Reach never = ReachOf(curve, "ess", 0.8);
+  EXPECT_EQ(never.limit, Reach::kLower);
+  EXPECT_TRUE(std::isnan(never.core_seconds));
 }
 
 TEST(Curves, PowerLawsAreFittedWithTheirErrors) {
@@ -149,9 +210,13 @@ TEST(Curves, PowerLawsAreFittedWithTheirErrors) {
 
 TEST(Ensembles, SpecsAreValidAndBelongToTheirLattice) {
   for (const int64_t l : EnsembleLattices()) {
-    for (const FlowKind kind : {FlowKind::kGated, FlowKind::kPublished,
-                                FlowKind::kRealNvp, FlowKind::kAffine}) {
-      if (l > 32 && kind != FlowKind::kGated) continue;  // beyond the limits
+    for (const FlowKind kind :
+         {FlowKind::kGated, FlowKind::kPublished, FlowKind::kRealNvp,
+          FlowKind::kAffine, FlowKind::kSpline, FlowKind::kFull,
+          FlowKind::kWithoutD4, FlowKind::kWithoutZ2, FlowKind::kWithoutBoth}) {
+      // Beyond the limits of nets and of position-space kernels.
+      if (l > 32 && kind != FlowKind::kGated) continue;
+      if (l > 20 && kind == FlowKind::kSpline) continue;
       const v1::TrainingSpec spec = StudySpec(kind, l);
       EXPECT_THAT(ValidateTrainingSpec(spec), IsOk()) << FlowName(kind) << l;
       EXPECT_EQ(spec.model().lattice().extent(0), l);
@@ -159,6 +224,13 @@ TEST(Ensembles, SpecsAreValidAndBelongToTheirLattice) {
                 EnsembleLambda(l));
       EXPECT_EQ(spec.model().action().phi4().latticed().mass_squared(), -4);
     }
+  }
+  for (const std::string& name : EmbeddedSpecNames()) {
+    v1::TrainingSpec spec;
+    ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+        EmbeddedSpec(name), &spec))
+        << name;
+    EXPECT_THAT(ValidateTrainingSpec(spec), IsOk()) << name;
   }
   // The paper's misprints.
   EXPECT_EQ(PublishedTable1(6)->lambda, EnsembleLambda(6));

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 
 #include "core/checkpoint/repository.h"
@@ -195,6 +196,25 @@ TEST_F(TrainTest, ImprovesTheFlowAndPublishesIt) {
   EXPECT_EQ(again->log_w_mean, manifest.log_weight_reference());
 }
 
+TEST_F(TrainTest, SaysThatTheGateWillRejectWhatItPublished) {
+  v1::TrainingSpec spec = Spec();
+  spec.mutable_phase()->DeleteSubrange(1, 1);
+  spec.mutable_phase(0)->set_steps(5);
+  for (const double floor : {0.0, 1.0}) {
+    spec.mutable_model()->set_ess_floor(floor);
+    options_.model = floor > 0 ? "strict" : "lenient";
+    StoppingProgress progress;
+    ASSERT_THAT(Run(spec, &progress), IsOk());
+    const auto below =
+        testing::Contains(HasSubstr("below the spec's ess_floor, 1"));
+    if (floor > 0) {
+      EXPECT_THAT(progress.lines, below);
+    } else {
+      EXPECT_THAT(progress.lines, testing::Not(below));
+    }
+  }
+}
+
 TEST_F(TrainTest, ResumesToTheSameBits) {
   const v1::TrainingSpec spec = Spec();
   ASSERT_THAT(Run(spec), IsOk());
@@ -206,8 +226,8 @@ TEST_F(TrainTest, ResumesToTheSameBits) {
     progress.stop_at = stop_at;
     const auto outcome = Run(spec, &progress);
     ASSERT_THAT(outcome, IsOk());
-    EXPECT_EQ(*outcome,
-              stop_at > 0 ? TrainOutcome::kStopped : TrainOutcome::kFinished);
+    EXPECT_EQ(*outcome, stop_at > 0 ? TrainOutcome::kInterrupted
+                                    : TrainOutcome::kFinished);
     if (stop_at > 0) {
       EXPECT_EQ(State().step(), stop_at);
     }
@@ -283,6 +303,19 @@ TEST_F(TrainTest, RefusesAnotherRunsOrADamagedState) {
   EXPECT_THAT(Run(Spec()),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged")));
   EXPECT_TRUE(Versions().empty());
+}
+
+TEST_F(TrainTest, DoesNotStartOverWhenItsStateCannotBeRead) {
+  StoppingProgress progress;
+  progress.stop_at = 3;
+  ASSERT_THAT(Run(Spec(), &progress), IsOk());
+  const std::string path = directory_.File(".training/toy.state");
+  std::filesystem::rename(path, path + ".kept");
+  std::filesystem::create_symlink(path, path);  // leads round in a circle
+  EXPECT_THAT(Run(Spec()), StatusIs(absl::StatusCode::kUnknown,
+                                    HasSubstr("cannot be read")));
+  std::filesystem::rename(path + ".kept", path);
+  EXPECT_THAT(Run(Spec()), IsOk());
 }
 
 TEST_F(TrainTest, NamesTheFieldOfABadSpec) {

@@ -58,11 +58,13 @@ ABSL_FLAG(std::string, http_listen, "",
 ABSL_FLAG(bool, insecure_allow_remote, false,
           "let --http_listen be an address that other machines reach");
 ABSL_FLAG(bool, quiet, false, "no progress");
-ABSL_FLAG(uint64_t, updates, 1000000,
+ABSL_FLAG(uint64_t, updates, latticed::ReferenceCommand().updates,
           "reference, study: cluster updates after thermalisation (study "
           "classical: and a tenth as many HMC trajectories)");
-ABSL_FLAG(uint64_t, configurations, 4096,
+ABSL_FLAG(uint64_t, configurations, latticed::ReferenceCommand().configurations,
           "reference: configurations to keep, spread over the updates");
+ABSL_FLAG(bool, if_missing, false,
+          "reference: leave one that is there as it is");
 ABSL_FLAG(std::string, output, "",
           "study: folder for data, trainings and models");
 ABSL_FLAG(double, budget, 3,
@@ -242,8 +244,11 @@ int main(int argc, char** argv) {
 
   if (subcommand == "reference") {
     const absl::Status status = latticed::RunReferenceCommand(
-        options, *spec, absl::GetFlag(FLAGS_updates),
-        absl::GetFlag(FLAGS_configurations), &progress, g_stop);
+        options, *spec,
+        {.updates = absl::GetFlag(FLAGS_updates),
+         .configurations = absl::GetFlag(FLAGS_configurations),
+         .if_missing = absl::GetFlag(FLAGS_if_missing)},
+        &progress, g_stop);
     if (status.ok()) return 0;
     return absl::IsCancelled(status) ? (Fail(status), kInterrupted)
                                      : Fail(status);

@@ -11,10 +11,39 @@
 
 namespace latticed {
 
+namespace {
+
+// Whether there is one of this spec.
+absl::StatusOr<bool> IsThere(const TrainOptions& options,
+                             const v1::ModelSpec& model) {
+  const auto there = ReadReference(options.repository, options.model);
+  if (absl::IsNotFound(there.status())) return false;
+  const char* advice =
+      "; leave out --if_missing to write a new one in its place";
+  if (!there.ok()) {
+    return absl::Status(there.status().code(),
+                        absl::StrCat(there.status().message(), advice));
+  }
+  if (there->manifest.action().SerializeAsString() !=
+          model.action().SerializeAsString() ||
+      there->manifest.lattice().SerializeAsString() !=
+          model.lattice().SerializeAsString()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "reference: the one in ", options.repository, "/", options.model,
+        " is of another action or lattice than the spec", advice));
+  }
+  return true;
+}
+
+}  // namespace
+
 absl::Status RunReferenceCommand(const TrainOptions& options,
-                                 const v1::TrainingSpec& spec, uint64_t updates,
-                                 uint64_t configurations, Progress* progress,
+                                 const v1::TrainingSpec& spec,
+                                 const ReferenceCommand& command,
+                                 Progress* progress,
                                  const std::atomic<bool>& stop) {
+  const uint64_t updates = command.updates;
+  const uint64_t configurations = command.configurations;
   constexpr uint64_t kUpdatesMin = 1000, kUpdatesMax = uint64_t{1} << 40;
   constexpr uint64_t kConfigurationsMax = 1 << 20;
   if (updates < kUpdatesMin || updates > kUpdatesMax) {
@@ -32,6 +61,15 @@ absl::Status RunReferenceCommand(const TrainOptions& options,
   const v1::ModelSpec& model = spec.model();
   const auto couplings = MakeCouplings(model.action());
   if (!couplings.ok()) return couplings.status();
+  if (command.if_missing) {
+    const auto there = IsThere(options, model);
+    if (!there.ok()) return there.status();
+    if (*there) {
+      progress->Say(absl::StrFormat("reference: %s/%s has one",
+                                    options.repository, options.model));
+      return absl::OkStatus();
+    }
+  }
 
   ReferenceOptions run_options;
   run_options.updates = static_cast<int64_t>(updates);

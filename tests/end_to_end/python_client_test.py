@@ -15,7 +15,7 @@ import unittest
 import grpc
 import numpy
 
-from python_server import Server
+from python_server import Server, connect
 from python_stubs import generate_stubs
 
 ARGUMENTS = None  # of the command line
@@ -67,7 +67,7 @@ class PythonClient(unittest.TestCase):
         cls.stubs = tempfile.mkdtemp(prefix="latticed-stubs-")
         generate_stubs(ARGUMENTS, cls.stubs)
         cls.server = Server(ARGUMENTS.latticed, ARGUMENTS.train)
-        cls.channel = grpc.insecure_channel(cls.server.address)
+        cls.channel = connect(cls.server.address)
         from latticed.v1 import chain_pb2_grpc, model_pb2_grpc
         from latticed.v1 import sampler_pb2_grpc
         cls.sampler = sampler_pb2_grpc.SamplerServiceStub(cls.channel)

@@ -15,7 +15,7 @@ import grpc
 import python_faults
 from python_faults import (FaultTest, Traffic, deliver, digest, figure,
                            live_digest, metrics, total, train_versions, until)
-from python_server import Server
+from python_server import Server, connect
 
 STALL_SECONDS = 2
 DEADLINE_SECONDS = 1.5
@@ -116,7 +116,7 @@ class JumpingClock(FaultTest):
                  ("frozen", FROZEN, None, lambda: reject(9))]
         for name, value, offset, poll in steps:
             with self.subTest(name), \
-                    grpc.insecure_channel(server.address) as channel:
+                    connect(server.address) as channel:
                 stub = sampler_pb2_grpc.SamplerServiceStub(channel)
                 request = pb.StreamSamplesRequest(
                     model=pb.ModelSelector(model="tiny"), count=1 << 40,
@@ -125,7 +125,7 @@ class JumpingClock(FaultTest):
                 # has a connection of its own.
                 stalled_before = self.stalled(server)
                 start = time.monotonic()
-                with grpc.insecure_channel(
+                with connect(
                         server.address,
                         options=[("grpc.use_local_subchannel_pool", 1)]) as own:
                     stalled = sampler_pb2_grpc.SamplerServiceStub(

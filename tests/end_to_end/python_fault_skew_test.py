@@ -9,7 +9,7 @@ import grpc
 import python_faults
 from python_faults import (LONG, FaultTest, deliver, digest, error_info,
                            figure, live_digest, train_versions, until)
-from python_server import Server
+from python_server import Server, connect
 
 DRAWS = 200
 
@@ -35,7 +35,7 @@ class Skew(FaultTest):
             if 2 in versions:
                 deliver(trained, repository, 2)
                 until(lambda: live_digest(server) == cls.digests[2][:12], "2")
-            channel = grpc.insecure_channel(server.address)
+            channel = connect(server.address)
             cls.addClassCleanup(channel.close)
             cls.servers[name] = server
             cls.samplers[name] = sampler_pb2_grpc.SamplerServiceStub(channel)
@@ -101,7 +101,7 @@ class Skew(FaultTest):
                                "0.05", "--gate_draws", "0"))
         self.addCleanup(shared.stop)
         from latticed.v1 import chain_pb2_grpc
-        channel = grpc.insecure_channel(shared.address)
+        channel = connect(shared.address)
         self.addCleanup(channel.close)
         self.chains["shared"] = chain_pb2_grpc.ChainServiceStub(channel)
         start = pb.ChainStart(
@@ -128,7 +128,7 @@ class Skew(FaultTest):
                         flags=("--poll_seconds", "0.05", "--gate_draws", "0",
                                "--smoke_draws", "64"))
         self.addCleanup(server.stop)
-        channel = grpc.insecure_channel(server.address)
+        channel = connect(server.address)
         self.addCleanup(channel.close)
         from latticed.v1 import sampler_pb2_grpc
         stub = sampler_pb2_grpc.SamplerServiceStub(channel)

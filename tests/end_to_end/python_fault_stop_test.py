@@ -12,7 +12,7 @@ import grpc
 import python_faults
 from python_faults import (LONG, Disk, FaultTest, deliver, digest, error_info,
                            figure, live_digest, metrics, train_versions, until)
-from python_server import Server
+from python_server import Server, connect
 
 LIMIT_SECONDS = 25
 COUNT = 20000  # draws of a stream, 80 blocks of 64 KiB
@@ -27,7 +27,7 @@ class Reader:
         self.next_index = first_index
         self.phi = b""
         self.error = None
-        channel = grpc.insecure_channel(address)
+        channel = connect(address)
         call = sampler_pb2_grpc.SamplerServiceStub(channel).StreamSamples(
             pb.StreamSamplesRequest(
                 model=pb.ModelSelector(model="tiny"),
@@ -155,7 +155,7 @@ class Stop(FaultTest):
     def test_watched(self):
         from latticed.v1 import model_pb2, model_pb2_grpc
         server = self.serve()
-        channels = [grpc.insecure_channel(server.address) for _ in range(20)]
+        channels = [connect(server.address) for _ in range(20)]
         # HealthCheckRequest{service: "readiness"} by hand.
         watches = [channel.unary_stream(
             "/grpc.health.v1.Health/Watch",
@@ -177,7 +177,7 @@ class Stop(FaultTest):
         server = self.serve(*flags)
         from latticed.v1 import sampler_pb2 as pb
         from latticed.v1 import sampler_pb2_grpc
-        channel = grpc.insecure_channel(server.address)
+        channel = connect(server.address)
         call = sampler_pb2_grpc.SamplerServiceStub(channel).StreamSamples(
             pb.StreamSamplesRequest(model=pb.ModelSelector(model="tiny"),
                                     count=1 << 40))
@@ -211,7 +211,7 @@ class Stop(FaultTest):
     def state(self, server, version):
         from latticed.v1 import model_pb2 as pb
         from latticed.v1 import model_pb2_grpc
-        with grpc.insecure_channel(server.address) as channel:
+        with connect(server.address) as channel:
             found = model_pb2_grpc.ModelServiceStub(channel).ListModelVersions(
                 pb.ListModelVersionsRequest(model="tiny")).versions
         for entry in found:

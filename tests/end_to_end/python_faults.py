@@ -13,7 +13,7 @@ import time
 import unittest
 import urllib.request
 
-from python_server import SPEC, train
+from python_server import SPEC, connect, train
 from python_stubs import generate_stubs
 
 LONG = os.environ.get("LATTICED_LONG_TESTS") == "1"
@@ -150,9 +150,8 @@ class Traffic:
     two replies."""
 
     def __init__(self, address, count=64):
-        import grpc
         from latticed.v1 import sampler_pb2, sampler_pb2_grpc
-        self.channel = grpc.insecure_channel(address)
+        self.channel = connect(address)
         stub = sampler_pb2_grpc.SamplerServiceStub(self.channel)
         request = sampler_pb2.SampleRequest(
             model=sampler_pb2.ModelSelector(model="tiny"), count=count,

@@ -21,7 +21,7 @@ import yaml
 
 import documents
 from kubernetes_fields import refused
-from python_server import Server, train
+from python_server import Server, connect, train
 
 ARGUMENTS = None  # of the command line
 ROOT = documents.ROOT
@@ -324,7 +324,7 @@ class Kubernetes(unittest.TestCase):
         def fine(probe):
             """As the kubelet asks, in the wire's own bytes."""
             name = probes[probe]["grpc"].get("service", "").encode()
-            with grpc.insecure_channel(server.address) as channel:
+            with connect(server.address) as channel:
                 try:
                     return channel.unary_unary("/grpc.health.v1.Health/Check")(
                         b"\n" + bytes([len(name)]) + name,

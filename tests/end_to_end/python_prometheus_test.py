@@ -15,12 +15,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-import grpc
 import numpy
 
 import python_faults
 from python_faults import LONG, FaultTest, figure, live_digest, metrics, until
-from python_server import Server, train
+from python_server import Server, connect, train
 
 SCRAPE_SECONDS = 2
 # A processor has no memory of its own.
@@ -129,7 +128,7 @@ class Client:
     until `ending`."""
 
     def __init__(self, address, ending, chains):
-        self.channel = grpc.insecure_channel(
+        self.channel = connect(
             address, options=[("grpc.use_local_subchannel_pool", 1)])
         self.ending = ending
         self.draws = Draws()

@@ -31,6 +31,17 @@ def free_port():
 free_port.next = os.getpid() * 61 % 10000
 
 
+def connect(address, options=()):
+    """A channel to a server that is there. gRPC 1.51 looks at errno not at once
+    after connect(): now and then it takes a connection that is being made for
+    one that failed. The next attempt is good: latticectl retries."""
+    import grpc
+    channel = grpc.insecure_channel(
+        address, options=[("grpc.initial_reconnect_backoff_ms", 100), *options])
+    grpc.channel_ready_future(channel).result(timeout=60)
+    return channel
+
+
 def train(program, repository, model="tiny", spec=SPEC, flags=()):
     """Trains a model, about a second, and publishes it."""
     subprocess.run([program, "--spec", spec, "--repository", repository,

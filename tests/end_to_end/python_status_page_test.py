@@ -20,7 +20,7 @@ import grpc
 import python_faults
 from python_browser import Browser
 from python_faults import FaultTest, figure, metrics, total, until
-from python_server import Server, train
+from python_server import Server, connect, train
 
 SCREENSHOTS = os.environ.get("LATTICED_SCREENSHOTS")
 SCREENSHOT_SECONDS = float(os.environ.get("LATTICED_SCREENSHOT_SECONDS", 280))
@@ -58,7 +58,7 @@ class Draws:
         self.ending = threading.Event()
         self.calls = []
         self.failure = None
-        self.channel = grpc.insecure_channel(address)
+        self.channel = connect(address)
         self.threads = [threading.Thread(target=self.run, args=(call,))
                         for call in (self.stream, self.stream, self.chain)]
         for thread in self.threads:
@@ -301,7 +301,7 @@ class StatusPage(FaultTest):
         from latticed.v1 import admin_pb2, admin_pb2_grpc
         reason = '<img src="x" onerror="alert(1)"><script>alert(2)</script>'
         digest = python_faults.digest(self.repository, 1, "phi4-l8")
-        with grpc.insecure_channel(self.server.admin) as channel:
+        with connect(self.server.admin) as channel:
             admin_pb2_grpc.AdminServiceStub(channel).QuarantineModelVersion(
                 admin_pb2.QuarantineModelVersionRequest(
                     model="phi4-l8", digest=digest, reason=reason), timeout=60)

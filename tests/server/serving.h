@@ -28,7 +28,7 @@ Config TestConfig(const std::string& repository);
 // Fails the test and returns null if the server does not start.
 std::unique_ptr<Server> StartServer(const Config& config);
 
-// A connection of its own.
+// A connection of its own, made. Without TLS.
 std::shared_ptr<grpc::Channel> Connect(int port);
 
 // What came back with an error.

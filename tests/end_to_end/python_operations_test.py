@@ -196,9 +196,9 @@ class Document(unittest.TestCase):
     def test_container_blocks_have_a_test(self):
         """It is not run here: at least it is there, is not skipped, and takes
         these blocks."""
-        self.assertIn("container_test.py",
-                      documents.read("scripts/container-test"))
-        module = ast.parse(documents.read("tests/containers/container_test.py"))
+        self.assertRegex(documents.read("scripts/container-test"),
+                         r"tests=\(.*\bdeployment_test\b.*\)")
+        module = ast.parse(documents.read("tests/containers/deployment_test.py"))
         [case] = [node for node in module.body
                   if getattr(node, "name", "") == "Operations"]
         self.assertEqual([ast.unparse(base) for base in case.bases],

@@ -280,11 +280,6 @@ absl::Status ValidateTrainingSpec(const v1::TrainingSpec& spec) {
       absl::StrCat(
           "is ", spec.learning_rate_final(),
           ", allowed are 0 to learning_rate = ", spec.learning_rate()));
-  const double omega_rate = spec.omega_rate();
-  checks.Require(omega_rate >= 0 && omega_rate <= 1, "omega_rate",
-                 absl::StrCat("is ", omega_rate, ", allowed are 0 to 1"));
-  checks.Require(!spec.has_omega_rate() || !spec.model().flow().has_coupling(),
-                 "omega_rate", "is of continuous flows; leave it out");
   checks.Range("warmup_steps", spec.warmup_steps(), 0, steps);
   checks.Fraction("adam_beta1", spec.adam_beta1());
   checks.Fraction("adam_beta2", spec.adam_beta2());

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/factory.h"
-
 namespace latticed {
 
 int64_t TotalSteps(const v1::TrainingSpec& spec) {
@@ -37,19 +35,8 @@ double LearningRateAt(const v1::TrainingSpec& spec, int64_t step) {
          weight * (spec.learning_rate() - spec.learning_rate_final());
 }
 
-std::vector<double> RelativeRates(const v1::TrainingSpec& spec) {
-  const double omega = spec.has_omega_rate() ? spec.omega_rate() : 1;
-  std::vector<double> rates;
-  for (const ParameterTensor& tensor : MakeLayout(spec.model())) {
-    rates.insert(rates.end(), static_cast<size_t>(tensor.Size()),
-                 tensor.name == "omega" ? omega : 1);
-  }
-  return rates;
-}
-
-double AdamStep(const v1::TrainingSpec& spec,
-                absl::Span<const double> relative_rates,
-                absl::Span<const double> gradient, v1::TrainingState* state) {
+double AdamStep(const v1::TrainingSpec& spec, absl::Span<const double> gradient,
+                v1::TrainingState* state) {
   double square = 0;
   for (const double g : gradient) square += g * g;
   const double norm = std::sqrt(square);
@@ -76,8 +63,7 @@ double AdamStep(const v1::TrainingSpec& spec,
                                  (1 - spec.adam_beta1()) * g);
     second[i] = static_cast<float>(spec.adam_beta2() * second[i] +
                                    (1 - spec.adam_beta2()) * g * g);
-    weights[i] -= static_cast<float>(rate * relative_rates[i] *
-                                     (mean[i] / mean_correction) /
+    weights[i] -= static_cast<float>(rate * (mean[i] / mean_correction) /
                                      (std::sqrt(second[i] / square_correction) +
                                       spec.adam_epsilon() + 1e-12));
     average[i] =

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "latticed/v1/spec.pb.h"
@@ -19,14 +18,9 @@ int64_t BatchAt(const v1::TrainingSpec& spec, int64_t step);
 // down to learning_rate_final at TotalSteps.
 double LearningRateAt(const v1::TrainingSpec& spec, int64_t step);
 
-// Of every parameter, in units of LearningRateAt: omega_rate for omega, 1 for
-// all else.
-std::vector<double> RelativeRates(const v1::TrainingSpec& spec);
-
 // Applies one step (state->step()) and counts it; returns the gradient's norm
 // before clipping. A non-finite gradient changes no weight.
-double AdamStep(const v1::TrainingSpec& spec,
-                absl::Span<const double> relative_rates,
-                absl::Span<const double> gradient, v1::TrainingState* state);
+double AdamStep(const v1::TrainingSpec& spec, absl::Span<const double> gradient,
+                v1::TrainingState* state);
 
 }  // namespace latticed

@@ -229,7 +229,6 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   const StreamId stream =
       NamedStream(absl::StrCat("training/", options.model, "/", spec.seed()));
   const int64_t steps = TotalSteps(spec);
-  const std::vector<double> relative_rates = RelativeRates(spec);
   const double sites = static_cast<double>((*action)->lattice().Sites());
   const double seconds_before = state->seconds();
   const double core_seconds_before = state->core_seconds();
@@ -268,7 +267,7 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
     state->set_draws(state->draws() + batch);
     non_finite += sums->non_finite;
     if (sums->non_finite > 0) sums->gradient[0] = std::nan("");
-    const double norm = AdamStep(spec, relative_rates, sums->gradient, &*state);
+    const double norm = AdamStep(spec, sums->gradient, &*state);
     state->set_seconds(seconds_before + SecondsSince(start));
     state->set_core_seconds(core_seconds_before + said.core_seconds);
 

@@ -9,8 +9,6 @@
 namespace latticed {
 namespace {
 
-const std::vector<double> kAlike = {1, 1};
-
 v1::TrainingSpec Spec() {
   v1::TrainingSpec spec;
   for (const uint32_t batch : {32, 64}) {
@@ -54,7 +52,7 @@ TEST(AdamStep, FirstStepIsTheRateTimesTheSign) {
   const v1::TrainingSpec spec = Spec();
   v1::TrainingState state = State(2);
   const std::vector<double> gradient = {3e-3, -4e-3};
-  EXPECT_DOUBLE_EQ(AdamStep(spec, kAlike, gradient, &state), 5e-3);
+  EXPECT_DOUBLE_EQ(AdamStep(spec, gradient, &state), 5e-3);
   EXPECT_NEAR(state.parameters(0), -0.01, 1e-6);
   EXPECT_NEAR(state.parameters(1), 0.01, 1e-6);
   EXPECT_EQ(state.step(), 1);
@@ -63,8 +61,7 @@ TEST(AdamStep, FirstStepIsTheRateTimesTheSign) {
 TEST(AdamStep, ClipsTheGradientsNorm) {
   const v1::TrainingSpec spec = Spec();
   v1::TrainingState state = State(2);
-  EXPECT_DOUBLE_EQ(AdamStep(spec, kAlike, std::vector<double>{30, 40}, &state),
-                   50);
+  EXPECT_DOUBLE_EQ(AdamStep(spec, std::vector<double>{30, 40}, &state), 50);
   EXPECT_NEAR(state.adam_mean(0), 0.1 * 0.6, 1e-6);
   EXPECT_NEAR(state.adam_square(1), 0.01 * 0.64, 1e-6);
 }
@@ -73,7 +70,7 @@ TEST(AdamStep, EpsilonBoundsTheStepOfAVanishingGradient) {
   v1::TrainingSpec spec = Spec();
   spec.set_adam_epsilon(1e-3);
   v1::TrainingState state = State(1);
-  AdamStep(spec, kAlike, std::vector<double>{1e-6}, &state);
+  AdamStep(spec, std::vector<double>{1e-6}, &state);
   EXPECT_NEAR(state.parameters(0), -0.01 * 1e-6 / 1e-3, 2e-8);
 }
 
@@ -81,34 +78,12 @@ TEST(AdamStep, NonFiniteGradientChangesNoWeight) {
   const v1::TrainingSpec spec = Spec();
   v1::TrainingState state = State(1);
   const double norm = AdamStep(
-      spec, kAlike,
-      std::vector<double>{std::numeric_limits<double>::quiet_NaN()}, &state);
+      spec, std::vector<double>{std::numeric_limits<double>::quiet_NaN()},
+      &state);
   EXPECT_TRUE(std::isnan(norm));
   EXPECT_EQ(state.parameters(0), 0);
   EXPECT_EQ(state.adam_mean(0), 0);
   EXPECT_EQ(state.step(), 1);
-}
-
-TEST(AdamStep, OmegaMovesAtARateOfItsOwn) {
-  v1::TrainingSpec spec = Spec();
-  auto* model = spec.mutable_model();
-  for (int i = 0; i < 2; ++i) model->mutable_lattice()->add_extent(4);
-  auto* flow = model->mutable_flow()->mutable_equivariant();
-  flow->set_sine_features(3);
-  flow->set_gates(2);
-  flow->set_time_nodes(2);
-  flow->set_rk4_steps(4);
-  // khat [2, 2, 3 + 1, 6 orbits], omega [3], alpha [1].
-  constexpr int kKhat = 2 * 2 * 4 * 6, kAll = kKhat + 3 + 1;
-  EXPECT_EQ(RelativeRates(spec), std::vector<double>(kAll, 1));
-  spec.set_omega_rate(0.25);
-  const std::vector<double> rates = RelativeRates(spec);
-  v1::TrainingState state = State(kAll);
-  AdamStep(spec, rates, std::vector<double>(kAll, 1e-2), &state);
-  for (int i = 0; i < kAll; ++i) {
-    const bool omega = kKhat <= i && i < kKhat + 3;
-    EXPECT_NEAR(state.parameters(i), omega ? -0.0025 : -0.01, 1e-6) << i;
-  }
 }
 
 // A quadratic bowl: the minimum is found, the average follows.
@@ -118,7 +93,7 @@ TEST(AdamStep, FindsTheMinimumOfABowl) {
   spec.set_learning_rate_final(0);
   v1::TrainingState state = State(2);
   while (state.step() < TotalSteps(spec)) {
-    AdamStep(spec, kAlike,
+    AdamStep(spec,
              std::vector<double>{state.parameters(0) - 1.0,
                                  10 * (state.parameters(1) + 0.5)},
              &state);

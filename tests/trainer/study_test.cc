@@ -447,6 +447,19 @@ TEST_F(StudyTest, AnInterruptedTrainingGoesOnWithItsPlan) {
   }
 }
 
+TEST_F(StudyTest, AGatedFlowTrainsNoLongerThanItsRecipe) {
+  StudyOptions options = Options("fig4", folder_->File("long"));
+  options.budget_minutes = 1e4;
+  Listener listener;
+  listener.stop_at = "phi4-l4: step 5,";
+  EXPECT_THAT(RunStudy(options, &listener, listener.stop),
+              StatusIs(absl::StatusCode::kCancelled));
+  const auto plan =
+      ReadTrainingSpec(folder_->File("long/trainings/phi4-l4.textproto"));
+  ASSERT_THAT(plan, IsOk());
+  EXPECT_EQ(TotalSteps(*plan), TotalSteps(StudySpec(FlowKind::kGated, 4)));
+}
+
 TEST_F(StudyTest, ATrainingWhosePlanIsGoneStartsAgain) {
   StudyOptions options = Options("fig4", folder_->File("dropped"));
   options.budget_minutes = 0.1;

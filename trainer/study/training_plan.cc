@@ -60,7 +60,16 @@ absl::StatusOr<v1::TrainingSpec> PlanForBudget(const StudyRun& run,
   }
   // A tenth is for evaluations on the way.
   const double minutes = seconds / 60 / 0.9;
-  const double factor = run.options.budget_minutes / minutes;
+  double factor = run.options.budget_minutes / minutes;
+  // Far beyond its recipe's length, frequencies of the gated flow's features
+  // run into one another and it breaks
+  // (docs/decisions/0003-training-recipe.md).
+  if (spec.model().flow().has_equivariant() && factor > 1) {
+    run.progress->Say(absl::StrFormat(
+        "%s: its recipe takes %.2g minutes, no longer whatever --budget", model,
+        minutes));
+    factor = 1;
+  }
   v1::TrainingSpec plan = spec;
   uint32_t steps = 0;
   for (auto& phase : *plan.mutable_phase()) {

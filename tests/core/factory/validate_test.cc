@@ -325,9 +325,6 @@ std::vector<BadSpec<v1::TrainingSpec>> BadTrainings() {
        [](Spec* s) { s->set_learning_rate_final(-1); }},
       {"learning_rate_final", "learning_rate = 0.02",
        [](Spec* s) { s->set_learning_rate_final(0.03); }},
-      {"omega_rate", "0 to 1", [](Spec* s) { s->set_omega_rate(1.1); }},
-      {"omega_rate", "0 to 1", [](Spec* s) { s->set_omega_rate(-0.1); }},
-      {"omega_rate", "0 to 1", [](Spec* s) { s->set_omega_rate(kNan); }},
       {"warmup_steps", "0 to 400", [](Spec* s) { s->set_warmup_steps(401); }},
       {"adam_beta1", "< 1", [](Spec* s) { s->set_adam_beta1(1); }},
       {"adam_beta2", "0 <=", [](Spec* s) { s->set_adam_beta2(-0.1); }},
@@ -423,7 +420,7 @@ TEST(Validate, EveryFieldOfASpecMatters) {
   const std::vector<std::string> optional = {
       "seed",        "learning_rate_final", "warmup_steps", "adam_beta1",
       "adam_beta2",  "clip_warmup_steps",   "ema_decay",    "from_model",
-      "from_random", "publish_every_steps", "adam_epsilon", "omega_rate"};
+      "from_random", "publish_every_steps", "adam_epsilon"};
   for (int i = 0; i < descriptor->field_count(); ++i) {
     const auto* field = descriptor->field(i);
     v1::TrainingSpec spec = good;

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "latticed/build_id.h"
 #include "trainer/agreement.h"
 #include "trainer/core_seconds.h"
+#include "trainer/loss_bound.h"
 #include "trainer/loss_gradient.h"
 #include "trainer/optimizer.h"
 #include "trainer/publish.h"
@@ -236,6 +238,8 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
   const Clock::time_point start = Clock::now();
   Clock::time_point window_start = start;
   Window window;
+  LossBound loss_bound;
+  bool loss_broken = false;
   int64_t non_finite = 0;
   const auto words = [&] {
     return StepWords{
@@ -294,6 +298,14 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
       report.non_finite = non_finite;
       progress->Report(report);
       metrics->Report(report, state->draws());
+      if (loss_bound.BrokenBy(*all) && !std::exchange(loss_broken, true)) {
+        progress->Say(absl::StrFormat(
+            "step %d: the loss, %.6f, is below its least value, -log Z = %.6f: "
+            "the integrator's error has become part of it, and the flow may "
+            "soon be lost; train with fewer steps, a lower learning_rate or "
+            "more rk4_steps, and with publish_every_steps",
+            step, report.loss, -loss_bound.log_z()));
+      }
       window = Window();
       window_start = Clock::now();
     }

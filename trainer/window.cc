@@ -35,6 +35,11 @@ void Window::Add(double log_w) {
   ++draws_;
 }
 
+double Window::LogMeanWeight() const {
+  return weights_.log_w_max() +
+         std::log(weights_.sum_w() / static_cast<double>(weights_.draws()));
+}
+
 double Window::Mean() const {
   return first_ + sum_ / std::max<double>(1, static_cast<double>(draws_));
 }

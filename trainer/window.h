@@ -16,6 +16,7 @@ class Window {
 
   uint64_t draws() const { return draws_; }  // finite ones
   double Ess() const { return weights_.Ess(); }
+  double LogMeanWeight() const;  // log of the mean of w: log Z
   // Of log w.
   double Mean() const;
   double Variance() const;

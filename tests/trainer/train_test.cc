@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "core/checkpoint/repository.h"
 #include "core/factory.h"
 #include "core/kernels/parallel.h"
@@ -194,6 +196,31 @@ TEST_F(TrainTest, ImprovesTheFlowAndPublishesIt) {
   ASSERT_THAT(again, IsOk());
   EXPECT_EQ(again->quality.ess(), manifest.quality().ess());
   EXPECT_EQ(again->log_w_mean, manifest.log_weight_reference());
+}
+
+// Two Runge-Kutta steps leave an error that the gradient finds; four do not.
+TEST_F(TrainTest, SaysOnceThatTheLossIsBelowItsLeastValue) {
+  for (const auto& [rk4_steps, broken] : {std::pair(2, 1), std::pair(4, 0)}) {
+    v1::TrainingSpec spec = Spec();
+    spec.mutable_model()->mutable_flow()->mutable_equivariant()->set_rk4_steps(
+        static_cast<uint32_t>(rk4_steps));
+    spec.clear_phase();
+    spec.add_phase()->set_steps(600);
+    spec.mutable_phase(0)->set_batch(128);
+    spec.set_seed(6);
+    spec.set_learning_rate(0.05);
+    spec.set_learning_rate_final(0.05);
+    spec.set_log_every_steps(20);
+    options_.model = absl::StrCat("steps", rk4_steps);
+    StoppingProgress progress;
+    ASSERT_THAT(Run(spec, &progress), IsOk());
+    EXPECT_EQ(std::count_if(progress.lines.begin(), progress.lines.end(),
+                            [](const std::string& line) {
+                              return line.find("is below its least value") !=
+                                     std::string::npos;
+                            }),
+              broken);
+  }
 }
 
 TEST_F(TrainTest, SaysThatTheGateWillRejectWhatItPublished) {

@@ -13,9 +13,9 @@
 #include <thread>
 
 #include "core/factory.h"
-#include "google/protobuf/text_format.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/trainer/small_training.h"
 #include "trainer/agreement.h"
 #include "trainer/evaluate.h"
 #include "trainer/heartbeats.h"
@@ -30,37 +30,12 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 v1::TrainingSpec Spec() {
-  v1::TrainingSpec spec;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
-      R"pb(
-        model {
-          action { phi4 { latticed { mass_squared: -4 lambda: 8 } } }
-          lattice { extent: 4 extent: 4 }
-          base { standard_normal {} }
-          flow {
-            equivariant { sine_features: 3 gates: 2 time_nodes: 3 rk4_steps: 6 }
-          }
-          dtype: DTYPE_FLOAT32
-          tile: 32
-          ess_floor: 0.1
-        }
-        seed: 3
-        from_free_field { mass: 1 normalisation: 0.8 }
-        phase { steps: 12 batch: 80 }
-        learning_rate: 0.02
-        warmup_steps: 5
-        adam_beta1: 0.9
-        adam_beta2: 0.99
-        adam_epsilon: 1e-3
-        clip_norm: 1
-        clip_norm_warmup: 0.5
-        clip_warmup_steps: 5
-        ema_decay: 0.9
-        log_every_steps: 1
-        checkpoint_every_steps: 5
-        evaluation_draws: 2000
-      )pb",
-      &spec));
+  v1::TrainingSpec spec = SmallTraining();
+  spec.clear_phase();
+  spec.add_phase()->set_steps(12);
+  spec.mutable_phase(0)->set_batch(80);
+  spec.set_checkpoint_every_steps(5);
+  spec.set_evaluation_draws(2000);
   return spec;
 }
 

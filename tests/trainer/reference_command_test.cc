@@ -7,53 +7,15 @@
 #include <filesystem>
 
 #include "core/checkpoint/repository.h"
-#include "google/protobuf/text_format.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/trainer/small_training.h"
 
 namespace latticed {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-v1::TrainingSpec Spec(double mass_squared) {
-  v1::TrainingSpec spec;
-  const bool parsed = google::protobuf::TextFormat::ParseFromString(
-      R"pb(
-        model {
-          action { phi4 { latticed { lambda: 8 } } }
-          lattice { extent: 4 extent: 4 }
-          base { standard_normal {} }
-          flow {
-            equivariant { sine_features: 3 gates: 2 time_nodes: 3 rk4_steps: 6 }
-          }
-          dtype: DTYPE_FLOAT32
-          tile: 32
-          ess_floor: 0.1
-        }
-        seed: 3
-        from_free_field { mass: 1 normalisation: 0.8 }
-        phase { steps: 30 batch: 32 }
-        learning_rate: 0.02
-        adam_beta1: 0.9
-        adam_beta2: 0.99
-        adam_epsilon: 1e-3
-        clip_norm: 1
-        ema_decay: 0.9
-        log_every_steps: 1
-        checkpoint_every_steps: 7
-        evaluation_draws: 2048
-      )pb",
-      &spec);
-  EXPECT_TRUE(parsed);
-  spec.mutable_model()
-      ->mutable_action()
-      ->mutable_phi4()
-      ->mutable_latticed()
-      ->set_mass_squared(mass_squared);
-  return spec;
-}
 
 class ReferenceCommandTest : public testing::Test {
  protected:
@@ -62,9 +24,14 @@ class ReferenceCommandTest : public testing::Test {
     options_.model = "toy";
   }
   absl::Status Run(const ReferenceCommand& command, double mass_squared = -4) {
+    v1::TrainingSpec spec = SmallTraining();
+    spec.mutable_model()
+        ->mutable_action()
+        ->mutable_phi4()
+        ->mutable_latticed()
+        ->set_mass_squared(mass_squared);
     Progress progress(/*quiet=*/true);
-    return RunReferenceCommand(options_, Spec(mass_squared), command, &progress,
-                               stop_);
+    return RunReferenceCommand(options_, spec, command, &progress, stop_);
   }
   uint64_t Updates() {
     const auto reference = ReadReference(folder_.path(), "toy");

@@ -13,10 +13,10 @@
 #include "core/checkpoint/repository.h"
 #include "core/factory.h"
 #include "core/kernels/parallel.h"
-#include "google/protobuf/text_format.h"
 #include "tests/support/statistics.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temporary_directory.h"
+#include "tests/trainer/small_training.h"
 #include "trainer/evaluate.h"
 #include "trainer/path_gradient.h"
 #include "trainer/state_file.h"
@@ -26,43 +26,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-v1::TrainingSpec Spec() {
-  v1::TrainingSpec spec;
-  const bool parsed = google::protobuf::TextFormat::ParseFromString(
-      R"pb(
-        model {
-          action { phi4 { latticed { mass_squared: -4 lambda: 8 } } }
-          lattice { extent: 4 extent: 4 }
-          base { standard_normal {} }
-          flow {
-            equivariant { sine_features: 3 gates: 2 time_nodes: 3 rk4_steps: 6 }
-          }
-          dtype: DTYPE_FLOAT32
-          tile: 32
-          ess_floor: 0.1
-        }
-        seed: 3
-        from_free_field { mass: 1 normalisation: 0.8 }
-        phase { steps: 30 batch: 32 }
-        phase { steps: 30 batch: 64 }
-        learning_rate: 0.02
-        warmup_steps: 5
-        adam_beta1: 0.9
-        adam_beta2: 0.99
-        adam_epsilon: 1e-3
-        clip_norm: 1
-        clip_norm_warmup: 0.5
-        clip_warmup_steps: 5
-        ema_decay: 0.9
-        log_every_steps: 1
-        checkpoint_every_steps: 7
-        evaluation_draws: 2048
-      )pb",
-      &spec);
-  EXPECT_TRUE(parsed);
-  return spec;
-}
 
 // Stops the run after a given step, remembers what was said.
 class StoppingProgress final : public Progress {
@@ -164,7 +127,7 @@ TEST(PathGradient, IsExactForTheFreeField) {
 }
 
 TEST_F(TrainTest, ImprovesTheFlowAndPublishesIt) {
-  const v1::TrainingSpec spec = Spec();
+  const v1::TrainingSpec spec = SmallTraining();
   const auto start = StartState(options_, spec);
   ASSERT_THAT(start, IsOk());
   const auto before = Evaluate(
@@ -201,7 +164,7 @@ TEST_F(TrainTest, ImprovesTheFlowAndPublishesIt) {
 // Two Runge-Kutta steps leave an error that the gradient finds; four do not.
 TEST_F(TrainTest, SaysOnceThatTheLossIsBelowItsLeastValue) {
   for (const auto& [rk4_steps, broken] : {std::pair(2, 1), std::pair(4, 0)}) {
-    v1::TrainingSpec spec = Spec();
+    v1::TrainingSpec spec = SmallTraining();
     spec.mutable_model()->mutable_flow()->mutable_equivariant()->set_rk4_steps(
         static_cast<uint32_t>(rk4_steps));
     spec.clear_phase();
@@ -224,7 +187,7 @@ TEST_F(TrainTest, SaysOnceThatTheLossIsBelowItsLeastValue) {
 }
 
 TEST_F(TrainTest, SaysThatTheGateWillRejectWhatItPublished) {
-  v1::TrainingSpec spec = Spec();
+  v1::TrainingSpec spec = SmallTraining();
   spec.mutable_phase()->DeleteSubrange(1, 1);
   spec.mutable_phase(0)->set_steps(5);
   for (const double floor : {0.0, 1.0}) {
@@ -243,7 +206,7 @@ TEST_F(TrainTest, SaysThatTheGateWillRejectWhatItPublished) {
 }
 
 TEST_F(TrainTest, ResumesToTheSameBits) {
-  const v1::TrainingSpec spec = Spec();
+  const v1::TrainingSpec spec = SmallTraining();
   ASSERT_THAT(Run(spec), IsOk());
   const v1::TrainingState whole = State();
 
@@ -270,14 +233,14 @@ TEST_F(TrainTest, ResumesToTheSameBits) {
 TEST_F(TrainTest, InterruptedRunPublishesNothingAndLeavesNoLitter) {
   StoppingProgress progress;
   progress.stop_at = 13;
-  ASSERT_THAT(Run(Spec(), &progress), IsOk());
+  ASSERT_THAT(Run(SmallTraining(), &progress), IsOk());
   EXPECT_TRUE(Versions().empty());
   EXPECT_THAT(directory_.List(), ElementsAre(".training"));
 }
 
 TEST_F(TrainTest, PublishesOnlyWhatIsBetter) {
-  ASSERT_THAT(Run(Spec()), IsOk());
-  v1::TrainingSpec worse = Spec();
+  ASSERT_THAT(Run(SmallTraining()), IsOk());
+  v1::TrainingSpec worse = SmallTraining();
   worse.mutable_phase(0)->set_steps(2);
   worse.mutable_phase(1)->set_steps(1);
   worse.set_warmup_steps(1);
@@ -290,8 +253,8 @@ TEST_F(TrainTest, PublishesOnlyWhatIsBetter) {
 }
 
 TEST_F(TrainTest, StartsFromAPublishedModelOfAnotherLattice) {
-  ASSERT_THAT(Run(Spec()), IsOk());
-  v1::TrainingSpec larger = Spec();
+  ASSERT_THAT(Run(SmallTraining()), IsOk());
+  v1::TrainingSpec larger = SmallTraining();
   larger.mutable_model()->mutable_lattice()->set_extent(0, 6);
   larger.mutable_model()->mutable_lattice()->set_extent(1, 6);
   larger.mutable_from_model()->set_model("toy");
@@ -316,8 +279,8 @@ TEST_F(TrainTest, StartsFromAPublishedModelOfAnotherLattice) {
 TEST_F(TrainTest, RefusesAnotherRunsOrADamagedState) {
   StoppingProgress progress;
   progress.stop_at = 3;
-  ASSERT_THAT(Run(Spec(), &progress), IsOk());
-  v1::TrainingSpec other = Spec();
+  ASSERT_THAT(Run(SmallTraining(), &progress), IsOk());
+  v1::TrainingSpec other = SmallTraining();
   other.set_seed(4);
   EXPECT_THAT(Run(other), StatusIs(absl::StatusCode::kFailedPrecondition,
                                    HasSubstr("--restart")));
@@ -327,7 +290,7 @@ TEST_F(TrainTest, RefusesAnotherRunsOrADamagedState) {
     file.seekp(100);
     file.put('x');
   }
-  EXPECT_THAT(Run(Spec()),
+  EXPECT_THAT(Run(SmallTraining()),
               StatusIs(absl::StatusCode::kDataLoss, HasSubstr("damaged")));
   EXPECT_TRUE(Versions().empty());
 }
@@ -335,22 +298,22 @@ TEST_F(TrainTest, RefusesAnotherRunsOrADamagedState) {
 TEST_F(TrainTest, DoesNotStartOverWhenItsStateCannotBeRead) {
   StoppingProgress progress;
   progress.stop_at = 3;
-  ASSERT_THAT(Run(Spec(), &progress), IsOk());
+  ASSERT_THAT(Run(SmallTraining(), &progress), IsOk());
   const std::string path = directory_.File(".training/toy.state");
   std::filesystem::rename(path, path + ".kept");
   std::filesystem::create_symlink(path, path);  // leads round in a circle
-  EXPECT_THAT(Run(Spec()), StatusIs(absl::StatusCode::kUnknown,
-                                    HasSubstr("cannot be read")));
+  EXPECT_THAT(Run(SmallTraining()), StatusIs(absl::StatusCode::kUnknown,
+                                             HasSubstr("cannot be read")));
   std::filesystem::rename(path + ".kept", path);
-  EXPECT_THAT(Run(Spec()), IsOk());
+  EXPECT_THAT(Run(SmallTraining()), IsOk());
 }
 
 TEST_F(TrainTest, NamesTheFieldOfABadSpec) {
-  v1::TrainingSpec spec = Spec();
+  v1::TrainingSpec spec = SmallTraining();
   spec.set_learning_rate(0);
   EXPECT_THAT(Run(spec), StatusIs(absl::StatusCode::kInvalidArgument,
                                   HasSubstr("learning_rate")));
-  spec = Spec();
+  spec = SmallTraining();
   spec.clear_start();
   EXPECT_THAT(Run(spec),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("start")));
@@ -359,8 +322,9 @@ TEST_F(TrainTest, NamesTheFieldOfABadSpec) {
 TEST_F(TrainTest, SaysWhenTheStateDirectoryCannotBeWritten) {
   options_.state_directory = directory_.File("file/state");
   std::ofstream(directory_.File("file")) << "not a directory";
-  EXPECT_THAT(Run(Spec()), StatusIs(absl::StatusCode::kFailedPrecondition,
-                                    HasSubstr("file/state")));
+  EXPECT_THAT(
+      Run(SmallTraining()),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("file/state")));
 }
 
 }  // namespace

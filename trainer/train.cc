@@ -276,6 +276,8 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
     state->set_core_seconds(core_seconds_before + said.core_seconds);
 
     const int64_t step = state->step();
+    bool publish = spec.publish_every_steps() > 0 &&
+                   step % spec.publish_every_steps() == 0 && step < steps;
     if (step % spec.log_every_steps() == 0 || step == steps) {
       const auto all = window.OfAll(group, Bytes(state->parameters()));
       if (!all.ok()) return all.status();
@@ -302,9 +304,10 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
         progress->Say(absl::StrFormat(
             "step %d: the loss, %.6f, is below its least value, -log Z = %.6f: "
             "the integrator's error has become part of it, and the flow may "
-            "soon be lost; train with fewer steps, a lower learning_rate or "
-            "more rk4_steps, and with publish_every_steps",
+            "soon be lost; it is published now, if it is better; train with "
+            "fewer steps, a lower learning_rate or more rk4_steps",
             step, report.loss, -loss_bound.log_z()));
+        publish = step < steps;
       }
       window = Window();
       window_start = Clock::now();
@@ -314,8 +317,6 @@ absl::StatusOr<TrainOutcome> Train(const TrainOptions& options,
       const absl::Status saved = save();
       if (!saved.ok()) return saved;
     }
-    const bool publish = spec.publish_every_steps() > 0 &&
-                         step % spec.publish_every_steps() == 0 && step < steps;
     if (publish) {
       const absl::Status published =
           PublishIfBetter(options, spec, *state, group, progress, metrics);

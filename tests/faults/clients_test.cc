@@ -56,11 +56,8 @@ class Clients : public ::testing::Test {
 // its buffers for streams that nobody reads, as long as the link is fast.
 std::shared_ptr<grpc::Channel> ConnectNarrow(int port) {
   grpc::ChannelArguments arguments;
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-  return grpc::CreateCustomChannel("127.0.0.1:" + std::to_string(port),
-                                   grpc::InsecureChannelCredentials(),
-                                   arguments);
+  return Connect(port, arguments);
 }
 
 // Streams that are opened and never read, on `channel`.

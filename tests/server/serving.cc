@@ -63,8 +63,8 @@ std::unique_ptr<Server> StartServer(const Config& config) {
   return server.ok() ? *std::move(server) : nullptr;
 }
 
-std::shared_ptr<grpc::Channel> Connect(int port) {
-  grpc::ChannelArguments arguments;
+std::shared_ptr<grpc::Channel> Connect(int port,
+                                       grpc::ChannelArguments arguments) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   auto channel =

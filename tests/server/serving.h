@@ -29,7 +29,8 @@ Config TestConfig(const std::string& repository);
 std::unique_ptr<Server> StartServer(const Config& config);
 
 // A connection of its own, made. Without TLS.
-std::shared_ptr<grpc::Channel> Connect(int port);
+std::shared_ptr<grpc::Channel> Connect(int port,
+                                       grpc::ChannelArguments arguments = {});
 
 // What came back with an error.
 struct ErrorParts {
